@@ -1,0 +1,60 @@
+# `make` lists the targets. Needs Python >= 3.11, git and make; everything else goes into .venv from requirements.lock.
+#   make reproduce PYTHON=/path/to/python3.12          another Python
+#   make reproduce ARGS='--configfile config/smoke.yaml'   any Snakemake options; `make test ARGS=…` takes pytest's
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+# The rules of the workflow and the tests call `python` and `snakemake`: they are to find those of .venv.
+RUN = PATH="$(CURDIR)/$(BIN):$$PATH"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test lint format bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## install the locked packages and this project into .venv
+
+reproduce: $(INSTALLED) ## the whole run, from nothing to results/table1.csv, on all cores
+	@$(RUN) snakemake --cores all $(ARGS)
+
+test: $(INSTALLED) ## all tests, two processes at a time
+	@$(RUN) python -m pytest -n 2 $(ARGS)
+
+lint: $(INSTALLED) ## style, types and workflow checks; changes nothing
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+	@$(RUN) snakefmt --check Snakefile workflow
+	@$(RUN) snakemake --lint
+
+format: $(INSTALLED) ## rewrite Python, notebooks and Snakemake files in the project's style
+	@$(RUN) ruff check --fix .
+	@$(RUN) ruff format .
+	@$(RUN) snakefmt Snakefile workflow
+
+bench: $(INSTALLED) ## speed against reference loops, and the calibration of the statistics
+	@set -e; for script in benchmarks/[!_]*.py; do echo "== $$script"; $(RUN) python "$$script" $(ARGS); done
+
+lock: $(INSTALLED) ## resolve pyproject.toml anew into requirements.lock and environment.yml; ARGS=--upgrade for newer pins
+	@$(RUN) python workflow/scripts/lock_environment.py $(ARGS)
+
+clean: ## remove results and every cache; .venv stays
+	rm -rf .snakemake .cache .pytest_cache .mypy_cache .ruff_cache *.egg-info build dist
+	find results -mindepth 1 ! -name .gitkeep -delete
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# pip installs uv alone, checked against the lock's hashes (so a pip configured to look elsewhere cannot swap it); uv
+# does the rest. An interrupted set-up leaves no stamp and is taken up again by the next call.
+$(INSTALLED): requirements.lock pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null || { echo "error: $(PYTHON) is not on PATH: install Python 3.11 or newer, or name it with make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: $(PYTHON) is Python %d.%d, but 3.11 or newer is needed: name one with make PYTHON=/path/to/python" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import sys, importlib.util as u; u.find_spec("venv") and u.find_spec("ensurepip") or sys.exit("error: $(PYTHON) cannot make virtual environments: install its venv module (on Debian and Ubuntu the package python3-venv)")'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
+	@sed -n '/^uv==/,/# via/p' requirements.lock > .venv/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r .venv/uv.txt
+	@$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation -e .
+	@touch $@

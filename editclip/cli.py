@@ -1,0 +1,51 @@
+"""The command `editclip`: every stage of the benchmark under one name, also without Snakemake.
+
+    editclip check baselines.ip2p      is this method a good citizen?
+    editclip world triplets …          the stages, with the arguments of `python -m editclip.…`
+"""
+
+import importlib
+import sys
+
+from editclip import __version__, stage
+from editclip.config import nearest
+from editclip.errors import InputError
+
+# command: (module whose main() it runs, what it does)
+COMMANDS = {
+    "check": ("editclip.editing.contract", "run the contract suite over one method"),
+    "world": ("editclip.data.world", "draw procedural triplets, or a benchmark tree"),
+    "bench": ("editclip.data.bench", "build a benchmark from a TOP-Bench-like tree"),
+    "texts": ("editclip.data.bench_texts", "write the texts.jsonl rows of a tree to fill in"),
+    "weights": ("editclip.weights", "fetch and check weights from a path or a model hub"),
+    "edits": ("editclip.editing.edits", "prepare, edit or gather with one method"),
+    "tables": ("editclip.report.tables", "aggregate scores into tables"),
+    "report": ("editclip.report.page", "render the HTML report of a run"),
+}
+
+
+def _usage() -> str:
+    lines = [f"  {name:8} {what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join([(__doc__ or "").strip(), "", "commands (each has --help):", *lines, ""])
+
+
+def _command() -> None:
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("-h", "--help"):
+        sys.stdout.write(_usage())
+    elif name == "--version":
+        sys.stdout.write(f"editclip {__version__}\n")
+    elif name in COMMANDS:
+        sys.argv = [f"editclip {name}", *sys.argv[2:]]
+        importlib.import_module(COMMANDS[name][0]).main()
+    else:
+        raise InputError(f'unknown command "{name}"{nearest(name, COMMANDS)}; see editclip --help')
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    stage.run(_command)
+
+
+if __name__ == "__main__":
+    main()

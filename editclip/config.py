@@ -1,0 +1,65 @@
+"""The run's configuration, checked before any job: a wrong key or value is one sentence with the nearest match."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from editclip.errors import InputError
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """` (did you mean "…"?)` for the known word closest to `word`, or nothing."""
+    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
+    return f' (did you mean "{close[0]}"?)' if close else ""
+
+
+def _place(error: jsonschema.ValidationError, key: str | None = None) -> str:
+    parts: list[str] = []
+    for part in [*error.absolute_path, *([key] if key else [])]:
+        parts.append(f"[{part}]" if isinstance(part, int) else f".{part}" if parts else str(part))
+    return "".join(parts) or "the config"
+
+
+def _sentence(error: jsonschema.ValidationError) -> str:
+    """What is wrong, what is allowed and the nearest match, for one schema violation."""
+    if error.validator == "additionalProperties":
+        allowed = sorted(error.schema["properties"])
+        unknown = next(key for key in error.instance if key not in allowed)
+        return f"unknown config key {_place(error, unknown)}{nearest(unknown, allowed)}; allowed: {', '.join(allowed)}"
+    if error.validator == "required":
+        missing = next(key for key in error.validator_value if key not in error.instance)
+        return f"config key {_place(error, missing)} is missing; every key is required, see config/micro.yaml"
+    if error.validator == "enum":
+        allowed = [str(value) for value in error.validator_value]
+        return (
+            f"config value {_place(error)}: {error.instance!r} is not allowed"
+            f"{nearest(error.instance, allowed)}; allowed: {', '.join(allowed)}"
+        )
+    if error.validator == "type":
+        types = error.validator_value
+        wanted = types if isinstance(types, str) else " or ".join(types)
+        return f"config value {_place(error)}: {error.instance!r} should be of type {wanted}"
+    return f"config value {_place(error)}: {error.message}"
+
+
+def checked_config(config: Mapping[str, Any], schema: str | Path) -> dict[str, Any]:
+    """`config` itself when it satisfies the schema and names every method once.
+
+    Raises:
+        InputError: the violation nearest the top of the file, with key, value, what is allowed and the nearest match.
+    """
+    rules = yaml.safe_load(Path(schema).read_text(encoding="utf-8"))
+    violations = sorted(
+        jsonschema.Draft202012Validator(rules).iter_errors(config), key=lambda e: (len(e.absolute_path), str(e.path))
+    )
+    if violations:
+        raise InputError(_sentence(violations[0]))
+    names = [method["name"] for method in config["methods"]]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f'config value methods: the name "{name}" stands {names.count(name)} times; rename one')
+    return dict(config)

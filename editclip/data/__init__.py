@@ -1,0 +1,1 @@
+"""Data: the procedural world, training triplets in Parquet, and benchmarks in TOP-Bench's folder layout."""

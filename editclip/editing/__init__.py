@@ -1,0 +1,148 @@
+"""The interface between an editing method and the benchmark.
+
+A method is one module: a card of literal constants (`editclip.editing.cards`) and a function
+
+    load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -> Editor
+
+Nothing heavy is imported here, because every method imports this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from editclip.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from PIL.Image import Image
+
+PRECISIONS = ("float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True, eq=False)
+class Exemplar:
+    """One demonstration of an edit.
+
+    Attributes:
+        exemplar_id: `<group>-<type>-<exemplar>`.
+        pairs: (before, after) images, RGB, R×R; one or more. Empty for a method whose card does not need exemplars.
+        instruction: what the edit does, in words; None when unknown or not in the card's NEEDS.
+        seed: for methods whose preparation is stochastic (an inversion); differs between exemplars, not between seeds.
+    """
+
+    exemplar_id: str
+    pairs: tuple[tuple[Image, Image], ...]
+    instruction: str | None
+    seed: int
+
+    @property
+    def before(self) -> Image:
+        """The first pair's image before the edit."""
+        return self.pairs[0][0]
+
+    @property
+    def after(self) -> Image:
+        """The first pair's image after the edit."""
+        return self.pairs[0][1]
+
+
+@dataclass(frozen=True, eq=False)
+class EditRequest:
+    """One image to make. A field that the method's card does not list in NEEDS is None (no method sees an answer).
+
+    Attributes:
+        query: the image to edit, RGB, R×R.
+        exemplar: the demonstration fed to the method (for a shuffled control: another type's).
+        prepared: what `Editor.prepare` returned for that exemplar, on the CPU.
+        instruction: the edit in words.
+        caption_before: caption of the query.
+        caption_after: caption of the wanted image.
+        ground_truth: the wanted image, RGB, R×R.
+        seed: seeds *all* noise of this image, through a generator of its own on the CPU.
+    """
+
+    query: Image
+    exemplar: Exemplar
+    prepared: Mapping[str, torch.Tensor]
+    instruction: str | None
+    caption_before: str | None
+    caption_after: str | None
+    ground_truth: Image | None
+    seed: int
+
+    def require(self, name: str) -> Any:
+        """The field `name`, which the method cannot do without.
+
+        Raises:
+            InputError: it is None.
+        """
+        value = getattr(self, name)
+        if value is None:
+            raise InputError(f"this request has no {name}; list {name!r} in the card's NEEDS to be given it")
+        return value
+
+
+class Editor(Protocol):
+    """A loaded method. It keeps no state from one call to the next that could change a result."""
+
+    def prepare(self, exemplar: Exemplar) -> dict[str, torch.Tensor]:
+        """All that depends on the exemplar alone; called once an exemplar and stored. `{}` when there is nothing."""
+        ...
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Image]:
+        """One RGB image of the query's size for each request, whatever else is in the batch.
+
+        Raises:
+            Exception: anything, when an image cannot be made; never a blank image instead.
+        """
+        ...
+
+
+def noise_seed(*parts: str | int) -> int:
+    """A 63-bit seed from the parts' SHA-256: the same on every machine, unrelated for unequal parts."""
+    text = "\0".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def noise_generators(requests: Sequence[EditRequest]) -> list[torch.Generator]:
+    """One CPU generator an image: noise that does not depend on the batch or on the device."""
+    import torch
+
+    return [torch.Generator("cpu").manual_seed(request.seed) for request in requests]
+
+
+def to_images(pixels: np.ndarray) -> list[Image]:
+    """8-bit RGB images, rounded to nearest, of pixels B×H×W×3 in [0, 1].
+
+    Raises:
+        FloatingPointError: a pixel is not finite; saved as 8 bit it would be black without a word.
+    """
+    import numpy as np
+    from PIL import Image
+
+    if not np.isfinite(pixels).all():
+        raise FloatingPointError("the model returned pixels that are not finite")
+    return [Image.fromarray(image) for image in (pixels * 255).round().clip(0, 255).astype(np.uint8)]
+
+
+def check_pipeline_options(options: Mapping[str, Any]) -> None:
+    """Refuse settings of an InstructPix2Pix pipeline that it would take in silence, or misread.
+
+    Raises:
+        InputError: guidance_scale ≤ 1 or image_guidance_scale < 1 (the pipeline then runs a single conditional pass,
+            which is not the three-way formula with that weight), fewer than one step, or an unknown precision.
+    """
+    if options["guidance_scale"] <= 1 or options["image_guidance_scale"] < 1:
+        raise InputError(
+            f"guidance_scale {options['guidance_scale']} must be above 1 and image_guidance_scale "
+            f"{options['image_guidance_scale']} at least 1: below, the pipeline leaves guidance out"
+        )
+    if options["num_inference_steps"] < 1:
+        raise InputError(f"num_inference_steps {options['num_inference_steps']} must be at least 1")
+    if options["precision"] not in PRECISIONS:
+        raise InputError(f"precision {options['precision']!r} must be one of {', '.join(PRECISIONS)}")

@@ -1,0 +1,220 @@
+"""Cards of methods, read without importing them, and the method entries of a config.
+
+A card is the block of literal constants that opens a method's module. Reading it with `ast` means that the workflow
+is planned without torch, and that a method whose imports are broken hurts only its own rows.
+"""
+
+import ast
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from editclip.config import nearest
+from editclip.editing import Editor
+from editclip.errors import InputError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+OWN_METHOD = "editclip.method"
+CONDITIONINGS = ("text", "exemplar", "none")
+NEEDS = ("exemplar", "instruction", "caption_before", "caption_after", "ground_truth")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a method is; each field is the module's constant of the same name in capitals.
+
+    Attributes:
+        label: name in tables.
+        paper: address of the paper, or "".
+        license: licence of code and weights.
+        conditioning: what tells the method which edit to make: "text", "exemplar" or "none".
+        needs: inputs it cannot do without; it is given nothing else. A sample that lacks one is skipped.
+        weights: names in the config's `weights`.
+        resolution: its own side in pixels, or None when it works at the benchmark's.
+        gpu_gb: GPU memory it needs, in GB; 0 for none.
+        deterministic: same inputs and seed, same image.
+        trained_on: datasets its weights have seen.
+        options: allowed options and their defaults.
+    """
+
+    label: str
+    paper: str
+    license: str
+    conditioning: str
+    needs: tuple[str, ...]
+    weights: tuple[str, ...]
+    resolution: int | None
+    gpu_gb: float
+    deterministic: bool
+    trained_on: tuple[str, ...]
+    options: Mapping[str, Any]
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(v, str) for v in value)
+
+
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "label": (lambda v: isinstance(v, str) and bool(v), "a text that is not empty"),
+    "paper": (lambda v: isinstance(v, str), "a text"),
+    "license": (lambda v: isinstance(v, str) and bool(v), "a text that is not empty"),
+    "conditioning": (lambda v: v in CONDITIONINGS, f"one of {', '.join(CONDITIONINGS)}"),
+    "needs": (lambda v: _texts(v) and set(v) <= set(NEEDS), f"a tuple out of {', '.join(NEEDS)}"),
+    "weights": (_texts, "a tuple of weights names"),
+    "resolution": (lambda v: v is None or (_whole(v) and v > 0), "a number of pixels, or None"),
+    "gpu_gb": (lambda v: _number(v) and v >= 0, "a number of GB"),
+    "deterministic": (lambda v: isinstance(v, bool), "True or False"),
+    "trained_on": (_texts, "a tuple of dataset names"),
+    "options": (lambda v: isinstance(v, dict) and all(isinstance(k, str) for k in v), "a dict of defaults by name"),
+}
+
+
+def editor_names() -> list[str]:
+    """Dotted names of all methods here: EditCLIP's own and the public modules of `baselines/`."""
+    found = pkgutil.iter_modules([str(ROOT / "baselines")])
+    return [OWN_METHOD, *sorted(f"baselines.{m.name}" for m in found if not m.name.startswith("_"))]
+
+
+def editor_file(editor: str) -> Path:
+    """The file with the card of a method given by dotted name.
+
+    Raises:
+        InputError: there is no such method.
+    """
+    names = editor_names()
+    if editor not in names:
+        raise InputError(f"there is no method {editor!r}{nearest(editor, names)}; known: {', '.join(names)}")
+    path = ROOT.joinpath(*editor.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def read_card(editor: str) -> Card:
+    """The card of a method given by dotted name, without importing the method.
+
+    Raises:
+        InputError: no such method, or an entry of its card is missing, unknown, not a literal or not allowed.
+    """
+    file = editor_file(editor)
+    try:
+        body = ast.parse(file.read_text(encoding="utf-8"), str(file)).body
+    except SyntaxError as error:
+        raise InputError(f"{file} line {error.lineno} is not Python ({error.msg})") from error
+    known = [field.name.upper() for field in fields(Card)]
+    found: dict[str, Any] = {}
+    for statement in body:
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        for name in [t.id for t in targets if isinstance(t, ast.Name) and t.id.isupper() and t.id[0] != "_"]:
+            if name not in known:
+                raise InputError(f"{file}: {name} is no card entry{nearest(name, known)}; start other constants with _")
+            found[name] = _literal(file, name, getattr(statement, "value", None))
+    for name in known:
+        if name not in found:
+            raise InputError(f"{file}: the card entry {name} is missing ({_RULES[name.lower()][1]})")
+        allowed, wanted = _RULES[name.lower()]
+        if not allowed(found[name]):
+            raise InputError(f"{file}: the card entry {name} is {found[name]!r}, but must be {wanted}")
+    return Card(**{name.lower(): value for name, value in found.items()})
+
+
+def _literal(file: Path, name: str, node: ast.expr | None) -> Any:
+    try:
+        return ast.literal_eval(node)  # type: ignore[arg-type]  # None and non-literals raise ValueError alike
+    except ValueError as error:
+        raise InputError(f"{file}: the card entry {name} must be a literal, because cards are not executed") from error
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method entry of the config with its card and effective options.
+
+    Attributes:
+        name: row name, unique in a config.
+        editor: dotted name of the module.
+        card: its card.
+        options: the card's defaults updated by the entry's options.
+        shuffled: whether exemplars of another edit type are fed (a control).
+        batch_size: images a call of `Editor.edit`.
+    """
+
+    name: str
+    editor: str
+    card: Card
+    options: Mapping[str, Any]
+    shuffled: bool
+    batch_size: int
+
+    @property
+    def label(self) -> str:
+        """Name in tables."""
+        return f"{self.card.label} (shuffled exemplar)" if self.shuffled else self.card.label
+
+    def weights(self, given: Mapping[str, Path]) -> dict[str, Path]:
+        """Those of the `given` folders that the card names.
+
+        Raises:
+            InputError: one is not given or not a folder.
+        """
+        for name in self.card.weights:
+            if name not in given:
+                raise InputError(f"method {self.name} needs the weights {name!r}; give --weights {name}=FOLDER")
+            if not given[name].is_dir():
+                raise InputError(f"weights {name}: {given[name]} is not a folder")
+        return {name: given[name] for name in self.card.weights}
+
+    def load(self, given: Mapping[str, Path], device: str) -> Editor:
+        """The editor itself, on `device`; only here the module is imported."""
+        editor: Editor = importlib.import_module(self.editor).load(self.weights(given), self.options, device)
+        return editor
+
+
+def parse_method(entry: Mapping[str, Any]) -> Method:
+    """The method that a config entry describes; keys of other stages are left alone.
+
+    Args:
+        entry: name, editor, exemplars ("own" or "shuffled"), batch_size, options.
+
+    Raises:
+        InputError: a key is missing, or a value is not allowed; names the nearest match.
+    """
+    for key in ("name", "editor", "exemplars", "batch_size", "options"):
+        if key not in entry:
+            raise InputError(f"method entry {entry.get('name', '?')!r} lacks the key {key!r}")
+    name = entry["name"]
+    if entry["exemplars"] not in ("own", "shuffled"):
+        raise InputError(f"method {name}: exemplars {entry['exemplars']!r} must be own or shuffled")
+    if not _whole(entry["batch_size"]) or entry["batch_size"] < 1:
+        raise InputError(f"method {name}: batch_size {entry['batch_size']!r} must be a whole number above 0")
+    card = read_card(entry["editor"])
+    options = effective_options(name, card, entry["options"] or {})
+    return Method(name, entry["editor"], card, options, entry["exemplars"] == "shuffled", entry["batch_size"])
+
+
+def effective_options(name: str, card: Card, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The card's defaults updated by `given`.
+
+    Raises:
+        InputError: an option is unknown, or of another type than its default.
+    """
+    for key, value in given.items():
+        if key not in card.options:
+            allowed = ", ".join(card.options) or "none"
+            raise InputError(f"method {name} has no option {key!r}{nearest(key, card.options)}; allowed: {allowed}")
+        default = card.options[key]
+        same = type(value) is type(default) or (isinstance(default, float) and _whole(value))
+        if default is not None and not same:
+            raise InputError(
+                f"method {name}: option {key} is {value!r}, but must be of type {type(default).__name__} "
+                f"like its default {default!r}"
+            )
+    return {**card.options, **given}

@@ -1,0 +1,233 @@
+r"""The edits stage: one method on one benchmark, in shards.
+
+    python -m editclip.editing.edits prepare --method '{…}' --bench DIR --weights NAME=DIR … --base-seed N --shard 0-of-4 \
+        --out DIR
+    python -m editclip.editing.edits edit --method '{…}' --bench DIR --weights NAME=DIR … --base-seed N --shard 0-of-4 \
+        --prepared DIR … --seed 0 --out DIR
+    python -m editclip.editing.edits gather --bench DIR --shards DIR … --out DIR
+
+Each finished exemplar and image is kept in the content-keyed cache, so that an interrupted stage repeats none of them.
+One that fails is recorded with its reason and the others go on; when more than 1 % of the benchmark's samples have
+failed, the stage stops without output and lists them. Started again, it tries only those.
+"""
+
+import argparse
+import dataclasses
+import json
+import logging
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from editclip import stage
+from editclip.data.bench import Bench, Sample
+from editclip.editing import Editor, EditRequest
+from editclip.editing.cards import parse_method
+from editclip.editing.prepared import load_prepared, prepare, read_prepared
+from editclip.editing.requests import Requests
+from editclip.editing.work import Finished, Row, Work, part, place, read_rows, reason, refuse_failures, write_rows
+from editclip.errors import InputError
+from editclip.storage import write_json
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+LOG = logging.getLogger(__name__)
+COLUMNS = ("sample_id", "seed", "file", "sha256", "native_size", "seconds", "status", "reason")
+
+
+@dataclasses.dataclass
+class Item:
+    """One sample on its way: its row of prepared.csv (None when nothing is prepared), cache key and outcome."""
+
+    sample: Sample
+    prepared: Row | None
+    key: str
+    status: str = "ok"
+    reason: str = ""
+
+
+def _item(work: Work, requests: Requests, ready: dict[str, Row], sample: Sample, seed: int) -> Item:
+    """The sample with what was prepared for it; already decided when an input is missing or its preparation failed."""
+    fed = requests.fed[sample.exemplar_id]
+    prepared = ready.get(fed)
+    if prepared is None and "exemplar" in work.method.card.needs:
+        raise InputError(f"exemplar {fed} is in none of the --prepared folders; give those of all shards")
+    item = Item(sample, prepared, requests.key(sample, prepared["sha256"] if prepared else "", seed))
+    if missing := requests.missing(sample):
+        item.status, item.reason = "skipped", missing
+    elif prepared is not None and prepared["status"] != "ok":
+        item.status, item.reason = "failed", f"preparation: {prepared['reason']}"
+    return item
+
+
+def _attempt(editor: Editor, requests: Sequence[EditRequest]) -> "list[Image | Exception]":
+    """An image or an exception for each request; a batch that fails is tried again one by one."""
+    try:
+        images = editor.edit(requests)
+        if len(images) != len(requests):
+            raise ValueError(f"the method returned {len(images)} images for {len(requests)} requests")
+        for image, request in zip(images, requests, strict=True):
+            if image.mode != "RGB" or image.size != request.query.size:
+                raise ValueError(f"the method returned {image.mode} {image.size}, not RGB {request.query.size}")
+        return list(images)
+    except Exception as error:  # whatever a method raises is its failure on these requests alone
+        LOG.warning("a batch of %d failed", len(requests), exc_info=True)
+        if len(requests) == 1:
+            return [error]
+    return [outcome for request in requests for outcome in _attempt(editor, [request])]
+
+
+def _edit_items(work: Work, requests: Requests, items: Sequence[Item], seed: int, finished: Finished) -> None:
+    """Edit the items that are neither decided nor cached, batch by batch; images go to the cache, failures to items."""
+    todo = [item for item in items if item.status == "ok" and finished.get(item.key) is None]
+    if not todo:
+        return
+    editor, size = work.load(), work.method.batch_size
+    with tqdm(total=len(items), initial=len(items) - len(todo), desc=work.method.name, unit="image") as bar:
+        for batch in (todo[first : first + size] for first in range(0, len(todo), size)):
+            asked = [requests.request(item.sample, load_prepared(item.prepared), seed) for item in batch]
+            start = time.monotonic()
+            outcomes = _attempt(editor, asked)
+            seconds = (time.monotonic() - start) / len(batch)
+            for item, outcome in zip(batch, outcomes, strict=True):
+                if isinstance(outcome, Exception):
+                    item.status, item.reason = "failed", reason(outcome)
+                else:
+                    finished.put_image(item.key, outcome, seconds)
+            bar.update(len(batch))
+
+
+def edit(work: Work, prepared: Sequence[Path], seed: int, shard: tuple[int, int], out: Path) -> None:
+    """Edit this shard's samples into `out`: `<sample_id>.png`, edits.csv, method.json and, if shuffled, exemplars.csv.
+
+    Args:
+        work: method and benchmark.
+        prepared: folders written by `prepare` that together hold every exemplar the method is fed.
+        seed: number of the repetition.
+        shard: (k, n), the k-th of n, counted from 0.
+        out: folder to fill.
+
+    Raises:
+        InputError: an exemplar was not prepared, or more than 1 % of the benchmark's samples failed.
+    """
+    card, requests, ready = work.card(), work.requests(), read_prepared(prepared)
+    finished = work.finished("edits", card)
+    items = [_item(work, requests, ready, sample, seed) for sample in part(work.bench.samples, shard)]
+    _edit_items(work, requests, items, seed, finished)
+    failed = {item.sample.sample_id: item.reason for item in items if item.status == "failed"}
+    refuse_failures(failed, len(work.bench.samples), work.method.name)
+    write_rows(out / "edits.csv", COLUMNS, [_row(item, seed, card["native_size"], finished, out) for item in items])
+    write_json(out / "method.json", card)
+    if work.method.shuffled:
+        fed = [{"exemplar_id": own, "fed_exemplar_id": other} for own, other in requests.fed.items()]
+        write_rows(out / "exemplars.csv", ("exemplar_id", "fed_exemplar_id"), fed)
+
+
+def _row(item: Item, seed: int, native_size: int, finished: Finished, out: Path) -> Row:
+    """The item's row of edits.csv; its image, if there is one, is put into `out`."""
+    row: Row = dict.fromkeys(COLUMNS, "")
+    row |= {"sample_id": item.sample.sample_id, "seed": seed, "native_size": native_size}
+    row |= {"status": item.status, "reason": item.reason}
+    if item.status == "ok" and (done := finished.get(item.key)) is not None and done.file is not None:
+        row |= {"file": f"{item.sample.sample_id}.png", "sha256": done.sha256, "seconds": done.seconds}
+        place(done.file, out / row["file"])
+    return row
+
+
+def gather(bench: Bench, shards: Sequence[Path], out: Path) -> None:
+    """Join the shards of one method and seed into `out`, rows in the benchmark's order.
+
+    Raises:
+        InputError: shards are of different methods or seeds, a sample is missing, repeated or unknown, or more than
+            1 % failed.
+    """
+    rows: dict[str, Row] = {}
+    card = (shards[0] / "method.json").read_text(encoding="utf-8")
+    for folder in shards:
+        if (folder / "method.json").read_text(encoding="utf-8") != card:
+            raise InputError(f"{folder} and {shards[0]} are of different methods: gather the shards of one")
+        for row in read_rows(folder / "edits.csv"):
+            if row["sample_id"] in rows:
+                raise InputError(f"{folder / 'edits.csv'} repeats sample {row['sample_id']}: give each shard once")
+            if rows and row["seed"] != next(iter(rows.values()))["seed"]:
+                raise InputError(f"{folder / 'edits.csv'} is of another seed than {shards[0]}: gather one seed")
+            rows[row["sample_id"]] = row
+            if row["file"]:
+                place(folder / row["file"], out / row["file"])
+    wanted = [sample.sample_id for sample in bench.samples]
+    if missing := [sample_id for sample_id in wanted if sample_id not in rows]:
+        raise InputError(f"no shard has sample {missing[0]} ({len(missing)} missing in all): give every shard")
+    if unknown := rows.keys() - set(wanted):
+        raise InputError(f"the shards have sample {min(unknown)}, which the benchmark lacks: edit this benchmark")
+    failed = {sample_id: row["reason"] for sample_id, row in rows.items() if row["status"] == "failed"}
+    refuse_failures(failed, len(wanted), json.loads(card)["name"], f"remove {', '.join(map(str, shards))}")
+    write_rows(out / "edits.csv", COLUMNS, [rows[sample_id] for sample_id in wanted])
+    for name in ("method.json", "exemplars.csv"):
+        if (shards[0] / name).is_file():
+            place(shards[0] / name, out / name)
+
+
+def shard_argument(text: str) -> tuple[int, int]:
+    """The shard "k-of-n" (or "k/n") as (k, n), 0 ≤ k < n."""
+    parts = re.fullmatch(r"(\d+)(?:-of-|/)(\d+)", text)
+    if not parts or int(parts[1]) >= int(parts[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not K-of-N with K from 0 to N - 1")
+    return int(parts[1]), int(parts[2])
+
+
+def weights_argument(text: str) -> tuple[str, Path]:
+    """The weights folder "name=folder"."""
+    name, separator, folder = text.partition("=")
+    if not (name and separator and folder):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER")
+    return name, Path(folder)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("prepare", "edit", "gather"):
+        command = commands.add_parser(name, parents=[stage.parser(None)], conflict_handler="resolve")
+        command.add_argument("--bench", type=Path, required=True, help="folder with manifest.csv and frames")
+        if name == "gather":
+            command.add_argument("--shards", type=Path, nargs="+", required=True, help="folders written by edit")
+            continue
+        command.add_argument("--method", type=stage.config_value, required=True, help="method entry of the config")
+        command.add_argument("--weights", type=weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
+        command.add_argument("--base-seed", type=int, required=True, help="the run's seed")
+        command.add_argument("--shard", type=shard_argument, default=(0, 1), metavar="K-of-N", help="default: 0-of-1")
+        if name == "edit":
+            command.add_argument("--prepared", type=Path, nargs="*", default=[], help="folders written by prepare")
+            command.add_argument("--seed", type=int, required=True, help="number of the repetition")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Command line of this stage."""
+    given = _arguments()
+    inputs: dict[str, Path] = {"bench": given.bench}
+    facts: dict[str, Any] = {"module": "editclip.editing.edits", "threads": given.threads}
+    bench = Bench.load(given.bench)
+    if given.command == "gather":
+        inputs |= {f"shard {number}": folder for number, folder in enumerate(given.shards, 1)}
+        with stage.output_folder(given.out, config=None, inputs=inputs, **facts) as folder:
+            gather(bench, given.shards, folder)
+        return
+    stage.use_threads(given.threads)
+    method = parse_method(given.method)
+    work = Work(method, bench, dict(given.weights), given.base_seed, stage.device())
+    inputs |= method.weights(work.weights)
+    with stage.output_folder(given.out, config=given.method, inputs=inputs, **facts) as folder:
+        if given.command == "prepare":
+            prepare(work, given.shard, folder)
+        else:
+            edit(work, given.prepared, given.seed, given.shard, folder)
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,81 @@
+"""Preparation: what a method computes from an exemplar alone, once an exemplar, stored for all seeds and samples."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from editclip.editing.work import Row, Work, part, place, read_rows, reason, refuse_failures, write_rows
+from editclip.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+LOG = logging.getLogger(__name__)
+COLUMNS = ("exemplar_id", "file", "sha256", "seconds", "status", "reason")
+
+
+def prepare(work: Work, shard: tuple[int, int], out: Path) -> None:
+    """Prepare this shard's exemplars into `out`: `<exemplar_id>.safetensors` and prepared.csv.
+
+    A method that does not need exemplars gets a table without rows; an exemplar for which `Editor.prepare` returns
+    nothing has a row without a file.
+
+    Raises:
+        InputError: the exemplars that failed take more than 1 % of the benchmark's samples with them.
+    """
+    requests, finished = work.requests(), work.finished("prepared", work.card())
+    wanted = sorted(requests.fed.values()) if "exemplar" in work.method.card.needs else []
+    keys = {exemplar_id: requests.exemplar_key(exemplar_id) for exemplar_id in part(wanted, shard)}
+    pending = [exemplar_id for exemplar_id, key in keys.items() if finished.get(key) is None]
+    failed: dict[str, str] = {}
+    if pending:
+        editor = work.load()
+        for exemplar_id in tqdm(pending, desc=f"{work.method.name}: prepare", unit="exemplar"):
+            start = time.monotonic()
+            try:
+                tensors = editor.prepare(requests.exemplar(exemplar_id))
+                finished.put_tensors(keys[exemplar_id], tensors, time.monotonic() - start)
+            except Exception as error:  # whatever a method raises is its failure on this exemplar alone
+                LOG.warning("%s: exemplar %s failed", work.method.name, exemplar_id, exc_info=True)
+                failed[exemplar_id] = reason(error)
+    stopped = {s.sample_id: failed[e] for s in work.bench.samples if (e := requests.fed[s.exemplar_id]) in failed}
+    refuse_failures(stopped, len(work.bench.samples), work.method.name)
+    rows = []
+    for exemplar_id, key in keys.items():
+        row: Row = dict.fromkeys(COLUMNS, "") | {"exemplar_id": exemplar_id}
+        done = finished.get(key)
+        if done is None:
+            row |= {"status": "failed", "reason": failed[exemplar_id]}
+        else:
+            row |= {"sha256": done.sha256, "seconds": done.seconds, "status": "ok"}
+        if done is not None and done.file is not None:
+            row["file"] = f"{exemplar_id}.safetensors"
+            place(done.file, out / row["file"])
+        rows.append(row)
+    write_rows(out / "prepared.csv", COLUMNS, rows)
+
+
+def read_prepared(folders: Sequence[Path]) -> dict[str, Row]:
+    """Rows of the prepared.csv files by exemplar_id, with `file` made a path (or "").
+
+    Raises:
+        InputError: a table is missing, or an exemplar stands in two of them.
+    """
+    result: dict[str, Row] = {}
+    for folder in folders:
+        for row in read_rows(folder / "prepared.csv"):
+            if row["exemplar_id"] in result:
+                raise InputError(f"{folder / 'prepared.csv'} repeats exemplar {row['exemplar_id']}: give a shard once")
+            result[row["exemplar_id"]] = row | {"file": folder / row["file"] if row["file"] else ""}
+    return result
+
+
+def load_prepared(row: Row | None) -> "Mapping[str, torch.Tensor]":
+    """The tensors of one row of `read_prepared`; none where nothing was prepared."""
+    from safetensors.torch import load_file
+
+    return load_file(row["file"]) if row is not None and row["file"] else {}

@@ -1,0 +1,126 @@
+"""From a benchmark to the requests of one method: which exemplar each sample is fed, with which inputs and noise.
+
+Each request and exemplar has a content key, made of the bytes and texts the method is given; the finished images are
+cached under it.
+"""
+
+import functools
+import random
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from editclip.data.bench import Bench, Sample
+from editclip.editing import EditRequest, Exemplar, noise_seed
+from editclip.editing.cards import Method
+from editclip.errors import InputError
+from editclip.storage import digest, file_digest
+
+if TYPE_CHECKING:
+    import torch
+
+
+def shuffled_exemplars(types: Mapping[str, tuple[str, str]], seed: int) -> dict[str, str]:
+    """A seeded permutation of exemplars in which none is replaced by one of its own edit type.
+
+    Grouped by type and shifted by the size of the largest type, no exemplar meets its own type; random swaps that keep
+    it so then mix the types.
+
+    Args:
+        types: (group, edit type) by exemplar_id.
+        seed: of the permutation.
+
+    Returns:
+        exemplar_id fed, by exemplar_id.
+
+    Raises:
+        InputError: one type has more than half of the exemplars, so that no such permutation exists.
+    """
+    order = sorted(types, key=lambda e: (types[e], e))
+    size = Counter(types.values())
+    largest = max(size, key=lambda t: (size[t], t))
+    if 2 * size[largest] > len(order):
+        raise InputError(
+            f"exemplars cannot be shuffled between edit types: {'/'.join(largest)} has {size[largest]} of "
+            f"{len(order)} exemplars; add exemplars of other types or take `shuffled` methods out of the config"
+        )
+    fed = order[size[largest] :] + order[: size[largest]]
+    draw = random.Random(seed)
+    for _ in range(20 * len(order)):
+        i, j = draw.randrange(len(order)), draw.randrange(len(order))
+        if types[order[i]] != types[fed[j]] and types[order[j]] != types[fed[i]]:
+            fed[i], fed[j] = fed[j], fed[i]
+    return dict(zip(order, fed, strict=True))
+
+
+class Requests:
+    """The requests of one method on one benchmark.
+
+    Attributes:
+        fed: the exemplar_id that stands in for each exemplar_id; the identity unless the method is shuffled.
+    """
+
+    def __init__(self, bench: Bench, method: Method, base_seed: int) -> None:
+        self._bench, self._method, self._base_seed = bench, method, base_seed
+        self._shown: dict[str, Sample] = {}  # an exemplar's first sample: it has its images and an instruction
+        for sample in sorted(bench.samples, key=lambda s: s.sample_id):
+            self._shown.setdefault(sample.exemplar_id, sample)
+        self.fed = {exemplar_id: exemplar_id for exemplar_id in self._shown}
+        if method.shuffled:
+            types = {e: (s.group, s.edit_type) for e, s in self._shown.items()}
+            self.fed = shuffled_exemplars(types, noise_seed(base_seed, bench.name, "shuffled exemplars"))
+        self._image = functools.lru_cache(maxsize=256)(bench.image)
+        self._digest = functools.cache(lambda relative: file_digest(bench.path(relative)))
+
+    def _given(self, sample: Sample, name: str) -> Any:
+        """The manifest entry `name`, or None when the method's card does not ask for it."""
+        return getattr(sample, name) if name in self._method.card.needs else None
+
+    def missing(self, sample: Sample) -> str:
+        """Why the method cannot be asked for this sample, or ""."""
+        needs = (name for name in self._method.card.needs if name != "exemplar")
+        return ", ".join(f"no {name.replace('_', ' ')}" for name in needs if getattr(sample, name) is None)
+
+    def exemplar(self, exemplar_id: str) -> Exemplar:
+        """The exemplar itself (not what is fed in its place)."""
+        seed = noise_seed(self._base_seed, self._bench.name, exemplar_id)
+        if "exemplar" not in self._method.card.needs:
+            return Exemplar(exemplar_id, (), None, seed)
+        shown = self._shown[exemplar_id]
+        pair = (self._image(shown.exemplar_before), self._image(shown.exemplar_after))
+        return Exemplar(exemplar_id, (pair,), self._given(shown, "instruction"), seed)
+
+    def exemplar_key(self, exemplar_id: str) -> str:
+        """Digest of all that `exemplar` returns."""
+        content: list[str] = []
+        if "exemplar" in self._method.card.needs:
+            shown = self._shown[exemplar_id]
+            content = [self._digest(shown.exemplar_before), self._digest(shown.exemplar_after)]
+            content.append(self._given(shown, "instruction"))
+        return digest(content, self._base_seed, self._bench.name, exemplar_id)
+
+    def noise_seed(self, sample: Sample, seed: int) -> int:
+        """Seed of an image's noise; the method is left out, so that comparisons between methods are paired."""
+        return noise_seed(self._base_seed, self._bench.name, sample.sample_id, seed)
+
+    def request(self, sample: Sample, prepared: "Mapping[str, torch.Tensor]", seed: int) -> EditRequest:
+        """What the method is asked for `sample` in repetition `seed`."""
+        truth = self._given(sample, "ground_truth")
+        return EditRequest(
+            query=self._image(sample.query),
+            exemplar=self.exemplar(self.fed[sample.exemplar_id]),
+            prepared=prepared,
+            instruction=self._given(sample, "instruction"),
+            caption_before=self._given(sample, "caption_before"),
+            caption_after=self._given(sample, "caption_after"),
+            ground_truth=None if truth is None else self._image(truth),
+            seed=self.noise_seed(sample, seed),
+        )
+
+    def key(self, sample: Sample, prepared_digest: str, seed: int) -> str:
+        """Digest of all that `request` returns."""
+        texts = [self._given(sample, name) for name in ("instruction", "caption_before", "caption_after")]
+        truth = self._given(sample, "ground_truth")
+        images = [self._digest(sample.query), None if truth is None else self._digest(truth)]
+        exemplar = self.exemplar_key(self.fed[sample.exemplar_id])
+        return digest(images, texts, exemplar, prepared_digest, self.noise_seed(sample, seed))

@@ -1,0 +1,191 @@
+"""What preparing and editing share: the method on its benchmark, its cache of finished results, the failure policy."""
+
+import csv
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from editclip.data.bench import Bench
+from editclip.editing import Editor, cards
+from editclip.editing.cards import Method
+from editclip.editing.requests import Requests
+from editclip.errors import InputError
+from editclip.provenance import code_digest
+from editclip.storage import atomic_file, cache_folder, file_digest, path_digest, write_json
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+MAXIMUM_FAILED = 0.01  # of the benchmark's samples (design: more than 1 % failed stops the run)
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """One finished result: its file (None for a preparation without tensors), SHA-256 ("" without file), seconds."""
+
+    file: Path | None
+    sha256: str
+    seconds: float
+
+
+class Finished:
+    """The content-keyed cache of one method's finished results.
+
+    A result is a file and a JSON note with its digest and seconds; the note is written last and the digest is checked,
+    so that a kill at any moment leaves either the whole result or none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get(self, key: str) -> Done | None:
+        """The result under `key`, if it is whole."""
+        try:
+            note = json.loads((self._folder / f"{key}.json").read_text(encoding="utf-8"))
+            if not note["file"]:
+                return Done(None, "", note["seconds"])
+            file = self._folder / note["file"]
+            return Done(file, note["sha256"], note["seconds"]) if file_digest(file) == note["sha256"] else None
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+
+    def _note(self, key: str, file: Path | None, seconds: float) -> None:
+        sha256 = file_digest(file) if file else ""
+        note = {"file": file.name if file else "", "sha256": sha256, "seconds": round(seconds, 6)}
+        write_json(self._folder / f"{key}.json", note)
+
+    def put_image(self, key: str, image: "Image", seconds: float) -> None:
+        """Keep an image as lossless PNG."""
+        file = self._folder / f"{key}.png"
+        with atomic_file(file) as temporary:
+            image.save(temporary)
+        self._note(key, file, seconds)
+
+    def put_tensors(self, key: str, tensors: "Mapping[str, torch.Tensor]", seconds: float) -> None:
+        """Keep tensors as safetensors; nothing but the note when there are none."""
+        from safetensors.torch import save_file
+
+        file = self._folder / f"{key}.safetensors" if tensors else None
+        if file is not None:
+            with atomic_file(file) as temporary:
+                save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
+        self._note(key, file, seconds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """One method on one benchmark.
+
+    Attributes:
+        method: the method.
+        bench: the benchmark.
+        weights: folders by name; those of the method's card are used.
+        base_seed: the run's seed.
+        device: "cpu" or "cuda".
+    """
+
+    method: Method
+    bench: Bench
+    weights: Mapping[str, Path]
+    base_seed: int
+    device: str
+
+    def requests(self) -> Requests:
+        """What the method is asked."""
+        return Requests(self.bench, self.method, self.base_seed)
+
+    def load(self) -> Editor:
+        """The method, ready to run."""
+        return self.method.load(self.weights, self.device)
+
+    def card(self) -> dict[str, Any]:
+        """The method card that stands beside its edits; the same for every shard and repetition."""
+        card = dataclasses.asdict(self.method.card)
+        kept = ("conditioning", "paper", "license", "needs", "deterministic", "trained_on")
+        return {
+            "name": self.method.name,
+            "label": self.method.label,
+            "editor": self.method.editor,
+            "exemplars": "shuffled" if self.method.shuffled else "own",
+            "options": self.method.options,
+            "weights": {name: path_digest(folder) for name, folder in self.method.weights(self.weights).items()},
+            "native_size": self.method.card.resolution or self.bench.resolution,
+            "bench": {"name": self.bench.name, "digest": self.bench.digest},
+            "base_seed": self.base_seed,
+            **{name: card[name] for name in kept},
+        }
+
+    def finished(self, kind: str, card: Mapping[str, Any]) -> Finished:
+        """Cache of this method's results of one kind; rows with equal code, options and weights share it."""
+        code = [code_digest("editclip.editing.edits"), code_digest(self.method.editor, root=cards.ROOT)]
+        return Finished(cache_folder(kind, code, self.method.editor, card["options"], card["weights"], self.device))
+
+
+def part(items: Iterable[Any], shard: tuple[int, int]) -> list[Any]:
+    """Every n-th item from the k-th on, for shard (k, n), 0 ≤ k < n: n disjoint parts that make up the whole."""
+    number, count = shard
+    return list(items)[number::count]
+
+
+def reason(error: Exception) -> str:
+    """Class and first line of an exception."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def refuse_failures(failed: Mapping[str, str], total: int, name: str, step: str = "") -> None:
+    """Stop when more than 1 % of the benchmark's samples have failed.
+
+    The share is of the whole benchmark, not of a shard, so that the rule does not depend on sharding: a shard that
+    breaks it alone stops at once, and `gather` sees failures that are spread out.
+
+    Args:
+        failed: reason by sample_id.
+        total: number of samples of the benchmark.
+        name: of the method.
+        step: what is to be done before starting again, besides mending the cause.
+
+    Raises:
+        InputError: lists the first ten.
+    """
+    if len(failed) > MAXIMUM_FAILED * total:
+        listed = "; ".join(f"{sample} ({why})" for sample, why in list(failed.items())[:10])
+        more = f"; and {len(failed) - 10} more" if len(failed) > 10 else ""
+        raise InputError(
+            f"method {name} failed on {len(failed)} of {total} samples, more than {MAXIMUM_FAILED:.0%}: "
+            f"{listed}{more}; mend the cause{step and f', {step}'} and start again, what is finished is cached"
+        )
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Write a CSV file with LF line ends."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of a CSV file, all values as text.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is missing: run the stage that writes it")
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def place(source: Path, target: Path) -> None:
+    """Hard-link `source` at `target`, or copy it where links between the two are not possible."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,93 @@
+"""Pixel metrics where the benchmark knows more than the paper's does: the ground truth and the mask of the edit.
+
+- `mse`, `psnr`, `ssim`: output against ground truth
+- `psnr_inside`: output against ground truth inside the mask
+- `mse_background`, `psnr_background`: output against the *query* outside the mask, where nothing should have changed
+
+MSE is of values in [0, 1], PSNR in dB; of identical images PSNR is infinite, hence undefined, and the MSE, which is 0,
+tells. SSIM is Wang et al.'s (2004): Gaussian window of sigma 1.5, population covariance, mean over RGB.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from skimage.metrics import mean_squared_error, structural_similarity
+
+from editclip import stage
+from editclip.data.bench import Sample
+from editclip.metrics import scores
+from editclip.metrics.scores import Score, Setting, read_frame
+
+MASK_THRESHOLD = 128  # of 255; from here on a mask pixel counts as edited
+SSIM: dict[str, Any] = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+NO_TRUTH = Score.skipped("the benchmark has no ground truth")
+NO_MASK = Score.skipped("the benchmark has no edit mask")
+
+
+def psnr(mse: float) -> Score:
+    """PSNR in dB of a mean squared error of values in [0, 1]; undefined when the images are identical."""
+    return Score.undefined("identical") if mse == 0 else Score.ok(-10 * math.log10(mse))
+
+
+def masked_mse(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> float | None:
+    """Mean squared error of two H×W×3 images in [0, 1] over the pixels `where` (H×W bool); None if there are none."""
+    return float(mean_squared_error(first[where], second[where])) if where.any() else None
+
+
+class GroundTruthScores:
+    """The six pixel metrics."""
+
+    metrics: tuple[str, ...] = ("mse", "psnr", "ssim", "psnr_inside", "mse_background", "psnr_background")
+
+    def __init__(self, setting: Setting) -> None:
+        setting.options()
+        self.setting = setting
+
+    def card(self) -> dict[str, Any]:
+        """The settings of the pixel metrics; their resolution is the benchmark's."""
+        return {
+            "range": [0, 1],
+            "ssim": SSIM,
+            "mask_threshold": MASK_THRESHOLD,
+            "background_reference": "query",
+        }
+
+    def score(self, edits: Sequence[tuple[Sample, Path]]) -> list[dict[str, Score]]:
+        """All six metrics of each edit."""
+        return [self._score(sample, self._pixels(path)) for sample, path in edits]
+
+    def _pixels(self, path: Path) -> np.ndarray:
+        """H×W×3 float64 in [0, 1]; never differences of unsigned bytes, which would wrap."""
+        return np.asarray(read_frame(path, self.setting.bench.resolution), dtype=np.float64) / 255
+
+    def _score(self, sample: Sample, output: np.ndarray) -> dict[str, Score]:
+        bench = self.setting.bench
+        result = dict.fromkeys(self.metrics, NO_TRUTH)
+        truth = self._pixels(bench.path(sample.ground_truth)) if sample.ground_truth else None
+        if truth is not None:
+            mse = float(mean_squared_error(truth, output))
+            similarity = structural_similarity(truth, output, channel_axis=2, data_range=1, **SSIM)
+            result |= {"mse": Score.ok(mse), "psnr": psnr(mse), "ssim": Score.ok(float(similarity))}
+        if not sample.edit_mask:
+            return result | dict.fromkeys(("psnr_inside", "mse_background", "psnr_background"), NO_MASK)
+        edited = np.asarray(bench.mask(sample.edit_mask)) >= MASK_THRESHOLD
+        outside = masked_mse(self._pixels(bench.path(sample.query)), output, ~edited)
+        nothing = Score.undefined("the mask leaves no background")
+        result["mse_background"] = nothing if outside is None else Score.ok(outside)
+        result["psnr_background"] = nothing if outside is None else psnr(outside)
+        if truth is not None:
+            inside = masked_mse(truth, output, edited)
+            result["psnr_inside"] = Score.undefined("the mask is empty") if inside is None else psnr(inside)
+        return result
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line of this family."""
+    scores.main("editclip.metrics.ground_truth", __doc__, GroundTruthScores, argv)
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,86 @@
+"""LPIPS between the output and the *query* (paper, appendix A): how much of the query was lost; lower keeps more.
+
+Not to the ground truth. EditCLIP-IP2P is trained on LPIPS of the vgg net, so alex is the fairer column and vgg stands
+beside it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from editclip import stage
+from editclip.data.bench import Sample
+from editclip.errors import InputError
+from editclip.metrics import scores
+from editclip.metrics.features import Store, image_key, pair_key
+from editclip.metrics.perceptual import distances, load_network, network_digest, to_input
+from editclip.metrics.scores import Score, Setting, read_frame
+from editclip.provenance import code_digest
+from editclip.storage import cache_folder
+
+MINIMUM_SIZE = 64  # px: below it the trunks' last maps shrink to a pixel or nothing
+
+
+class LPIPS:
+    """Metrics `lpips_<net>` for each net of the config, to the query."""
+
+    def __init__(self, setting: Setting) -> None:
+        nets, self.trunk, minimum = setting.options("nets", "trunk", "resolution")
+        if minimum < MINIMUM_SIZE:
+            raise InputError(f"metrics.lpips.resolution is {minimum}, but LPIPS needs at least {MINIMUM_SIZE} px")
+        self.setting = setting
+        self.size = max(setting.bench.resolution, minimum)
+        self.networks = {net: load_network(net, self.trunk).to(setting.device) for net in nets}
+        self.digests = {net: network_digest(network) for net, network in self.networks.items()}
+        self.metrics = tuple(f"lpips_{net}" for net in nets)
+
+    def card(self) -> dict[str, Any]:
+        """What is compared, at which size, by which networks."""
+        return {
+            "reference": "query",
+            "version": "0.1",
+            "trunk": self.trunk,
+            "label": "random_trunk" if self.trunk == "random" else "imagenet",
+            "networks": self.digests,
+            "resolution": self.size,
+            "preprocessing": "PIL bicubic on uint8, then [-1, 1]",
+        }
+
+    def score(self, edits: Sequence[tuple[Sample, Path]]) -> list[dict[str, Score]]:
+        """Distances of all outputs; equal (query, output) images are computed once."""
+        pairs = [(self.setting.bench.path(sample.query), path) for sample, path in edits]
+        values = {net: self._values(net, pairs) for net in self.networks}
+        return [{f"lpips_{net}": Score.ok(values[net][pair_key(*pair)]) for net in values} for pair in pairs]
+
+    @torch.inference_mode()
+    def _values(self, net: str, pairs: Sequence[tuple[Path, Path]]) -> dict[str, float]:
+        code = code_digest("editclip.metrics.perceptual")
+        store = Store(cache_folder("features", "lpips", self.digests[net], self.size, code, self.setting.device))
+        values = store.load([pair_key(*pair) for pair in pairs])
+        groups: dict[str, dict[str, tuple[Path, Path]]] = {}  # by query: its trunk features serve all its outputs
+        for pair in pairs:
+            if pair_key(*pair) not in values:
+                groups.setdefault(image_key(pair[0]), {})[pair_key(*pair)] = pair
+        for group in tqdm(groups.values(), desc=f"LPIPS {net}, queries", disable=not groups):
+            keys, step = list(group), self.setting.batch_size
+            for chunk in (keys[start : start + step] for start in range(0, len(keys), step)):
+                paths = [group[chunk[0]][0], *(group[key][1] for key in chunk)]
+                images = [read_frame(path, self.setting.bench.resolution) for path in paths]
+                frames = to_input(images, self.size).to(self.setting.device)
+                found = distances(self.networks[net], frames[0], frames[1:]).cpu()
+                fresh = dict(zip(chunk, found, strict=True))
+                store.save(fresh)
+                values.update(fresh)
+        return {key: float(value) for key, value in values.items()}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line of this family."""
+    scores.main("editclip.metrics.lpips", __doc__, LPIPS, argv)
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,239 @@
+"""InstructPix2Pix conditioned on an edit instead of a text: a diffusers pipeline that repeats an exemplar's edit.
+
+EditCLIP's token sequence of the exemplar (before → after), projected to the UNet's cross-attention width, stands where
+the prompt's embedding was; everything else is InstructPix2Pix (https://arxiv.org/abs/2503.20318, section 4).
+"""
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers import DiffusionPipeline, ModelMixin, StableDiffusionInstructPix2PixPipeline
+from diffusers import UNet2DConditionModel as UNet
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
+from diffusers.schedulers import SchedulerMixin
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPImageProcessorPil, CLIPVisionModel
+
+import editclip.patch_vae  # noqa: F401  # diffusers loads a class of ours only when its module is imported
+from editclip.checkpoints import load_clip_model
+from editclip.errors import InputError
+from editclip.model import Images, image_processor, pair_pixels
+from editclip.projection import ImageProjModel
+
+
+def load_unet(folder: str | Path, torch_dtype: torch.dtype = torch.float32) -> UNet:
+    """Load the UNet of a pipeline folder strictly.
+
+    Raises:
+        InputError: there is no unet/ in `folder`, or a tensor is missing, superfluous or misshapen.
+    """
+    try:
+        unet, info = UNet.from_pretrained(
+            str(folder), subfolder="unet", dtype=torch_dtype, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{folder}: its unet/ cannot be loaded ({error}); give a complete pipeline folder.") from error
+    for problem in ("missing_keys", "unexpected_keys"):
+        if info[problem]:
+            name = sorted(info[problem])[0]
+            raise InputError(f"{folder}/unet: {problem.replace('_', ' ')}, e.g. {name}; give the complete weights.")
+    return unet
+
+
+def _listed(images: Image.Image | Images) -> Images:
+    return [images] if isinstance(images, Image.Image) else images
+
+
+class EditCLIPPipeline(DiffusionPipeline):
+    """Applies the edit shown by an exemplar pair to query images.
+
+    Args:
+        vae: AutoencoderKL, or a model with its interface.
+        unet: InstructPix2Pix UNet with twice the VAE's latent channels as input.
+        scheduler: sampler; its `prediction_type` says what the UNet predicts.
+        edit_encoder: EditCLIP's vision tower (6 input channels).
+        image_proj_model: projection of its tokens to the UNet's context.
+        feature_extractor: CLIP's image processor, set to squash (`editclip.model.image_processor`).
+
+    Raises:
+        InputError: the parts do not fit each other.
+    """
+
+    model_cpu_offload_seq = "edit_encoder->image_proj_model->unet->vae"
+
+    def __init__(
+        self,
+        vae: ModelMixin,
+        unet: UNet,
+        scheduler: SchedulerMixin,
+        edit_encoder: CLIPVisionModel,
+        image_proj_model: ImageProjModel,
+        feature_extractor: CLIPImageProcessorPil,
+    ) -> None:
+        super().__init__()
+        for what, has, needs in (
+            ("the UNet's input channels", unet.config.in_channels, 2 * vae.config.latent_channels),
+            ("the UNet's context width", unet.config.cross_attention_dim, image_proj_model.config.cross_attention_dim),
+            (
+                "the edit encoder's width",
+                edit_encoder.config.hidden_size,
+                image_proj_model.config.clip_embeddings_dim,
+            ),
+            ("the edit encoder's input channels", edit_encoder.config.num_channels, 6),
+        ):
+            if has != needs:
+                raise InputError(f"{what} are {has}, but must be {needs}; give weights that were trained together.")
+        self.register_modules(
+            vae=vae,
+            unet=unet,
+            scheduler=scheduler,
+            edit_encoder=edit_encoder,
+            image_proj_model=image_proj_model,
+            feature_extractor=feature_extractor,
+        )
+        self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
+
+    @classmethod
+    def from_released(
+        cls,
+        *,
+        editclip_ip2p: str | Path,
+        editclip: str | Path,
+        base: str | Path,
+        torch_dtype: torch.dtype = torch.float32,
+    ) -> Self:
+        """Assemble the pipeline from the folders in which EditCLIP's weights are published.
+
+        Args:
+            editclip_ip2p: folder with `unet/` and `image_proj_model.safetensors` (or `.pt`).
+            editclip: EditCLIP as a CLIPModel folder.
+            base: InstructPix2Pix pipeline folder; its VAE and scheduler are used.
+            torch_dtype: type of all weights in memory.
+
+        Raises:
+            InputError: a folder lacks something; the message names it.
+        """
+        unused = dict.fromkeys(("text_encoder", "tokenizer", "unet", "safety_checker", "feature_extractor"))
+        try:
+            parts = StableDiffusionInstructPix2PixPipeline.from_pretrained(
+                str(base), **unused, requires_safety_checker=False, dtype=torch_dtype, local_files_only=True
+            )
+        except (OSError, ValueError) as error:
+            raise InputError(f"{base}: not an InstructPix2Pix pipeline folder ({error}).") from error
+        encoder = load_clip_model(editclip, torch_dtype).vision_model
+        return cls(
+            vae=parts.vae,
+            unet=load_unet(editclip_ip2p, torch_dtype),
+            scheduler=parts.scheduler,
+            edit_encoder=encoder,
+            image_proj_model=ImageProjModel.load(editclip_ip2p, torch_dtype),
+            feature_extractor=image_processor(editclip, encoder.embeddings.image_size),
+        )
+
+    @torch.no_grad()
+    def encode_exemplar(self, before: Image.Image | Images, after: Image.Image | Images) -> Tensor:
+        """Context B×((1+N)·n)×C of the exemplars before → after: what depends on the exemplar alone.
+
+        Args:
+            before: image or images before the edit.
+            after: as many images after it.
+        """
+        pixels = pair_pixels(_listed(before), _listed(after), self.feature_extractor)
+        pixels = pixels.to(self._execution_device, self.edit_encoder.dtype)
+        return self.image_proj_model(self.edit_encoder(pixels).last_hidden_state)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Image.Image | Sequence[Image.Image],
+        exemplar: tuple[Image.Image | Images, Image.Image | Images] | None = None,
+        guidance_scale: float = 7.0,
+        image_guidance_scale: float = 1.5,
+        num_inference_steps: int = 50,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        output_type: str = "pil",
+        edit_tokens: Tensor | None = None,
+    ) -> ImagePipelineOutput:
+        """Edit the query images as the exemplar shows.
+
+        Args:
+            image: B query images of one size, a multiple of the VAE's factor.
+            exemplar: (before, after), one pair for all queries or B of each.
+            guidance_scale: strength of the edit (paper's setting 7); guidance is off at or below 1.
+            image_guidance_scale: faithfulness to the query (1.5); guidance is off below 1.
+            num_inference_steps: denoising steps (50).
+            generator: one generator for each image. CPU generators give the same noise on every device; each image's
+                initial and ancestral noise come from its own, so a result does not depend on its batch.
+            output_type: "pil", "np", "pt" or "latent".
+            edit_tokens: output of `encode_exemplar` (1 or B rows) instead of `exemplar`.
+
+        Returns:
+            `images`: B edited images.
+
+        Raises:
+            InputError: sizes or numbers do not fit.
+        """
+        queries = [query.convert("RGB") for query in ([image] if isinstance(image, Image.Image) else image)]
+        tokens = self._tokens(exemplar, edit_tokens, len(queries))
+        condition = self._image_condition(queries)
+        if isinstance(generator, list) and len(generator) != len(queries):
+            raise InputError(f"{len(generator)} generators for {len(queries)} images; give one for each image.")
+        self.scheduler.set_timesteps(num_inference_steps, device=tokens.device)
+        latents = randn_tensor(condition.shape, generator, tokens.device, tokens.dtype)
+        latents = latents * self.scheduler.init_noise_sigma
+
+        # Null edit: zeros after the projection's norm; null image: zero latents (official training dropout).
+        guided = guidance_scale > 1 and image_guidance_scale >= 1
+        if guided:
+            tokens = torch.cat([tokens, torch.zeros_like(tokens), torch.zeros_like(tokens)])
+            condition = torch.cat([condition, condition, torch.zeros_like(condition)])
+        noise_source: dict[str, Any] = {}
+        if "generator" in inspect.signature(self.scheduler.step).parameters:
+            noise_source["generator"] = generator
+        for time in self.progress_bar(self.scheduler.timesteps):
+            noisy = self.scheduler.scale_model_input(torch.cat([latents] * 3) if guided else latents, time)
+            output = self.unet(torch.cat([noisy, condition], dim=1), time, encoder_hidden_states=tokens).sample
+            if guided:
+                full, image_only, neither = output.chunk(3)
+                output = neither + guidance_scale * (full - image_only) + image_guidance_scale * (image_only - neither)
+            latents = self.scheduler.step(output, time, latents, **noise_source).prev_sample
+        result = self._decoded(latents, output_type)
+        self.maybe_free_model_hooks()
+        return ImagePipelineOutput(images=result)
+
+    def _tokens(self, exemplar: tuple[Any, Any] | None, edit_tokens: Tensor | None, count: int) -> Tensor:
+        """The context of `count` queries, from exactly one of its two sources."""
+        if (exemplar is None) == (edit_tokens is None):
+            raise InputError("give either an exemplar pair or edit_tokens, and not both.")
+        tokens = self.encode_exemplar(*exemplar) if exemplar is not None else edit_tokens
+        assert tokens is not None
+        width = self.unet.config.cross_attention_dim
+        if tokens.ndim != 3 or tokens.shape[-1] != width:
+            raise InputError(f"edit_tokens have shape {tuple(tokens.shape)}, not B×L×{width}; use encode_exemplar.")
+        if len(tokens) not in (1, count):
+            raise InputError(f"{len(tokens)} exemplars for {count} query images; give one, or one for each query.")
+        return tokens.to(self._execution_device, self.unet.dtype).expand(count, -1, -1)
+
+    def _image_condition(self, queries: list[Image.Image]) -> Tensor:
+        """Modes of the queries' latents, not multiplied by the scaling factor (InstructPix2Pix)."""
+        sizes = {query.size for query in queries}
+        if len(sizes) != 1:
+            raise InputError(f"query images have {len(sizes)} sizes, or there are none; give images of one size.")
+        factor = self.vae_scale_factor
+        if any(side % factor for side in queries[0].size):
+            raise InputError(f"the query images' size {queries[0].size} is no multiple of {factor}; resize them.")
+        pixels = self.image_processor.preprocess(queries).to(self._execution_device, self.vae.dtype)
+        return self.vae.encode(pixels).latent_dist.mode().to(self.unet.dtype)
+
+    def _decoded(self, latents: Tensor, output_type: str) -> Any:
+        if output_type == "latent":
+            return latents
+        pixels = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample
+        return self.image_processor.postprocess(pixels, output_type=output_type)

@@ -1,0 +1,61 @@
+"""The columns of Table 1 and the names, directions and meanings of every metric, in one place."""
+
+from dataclasses import dataclass
+
+TABLE1 = ("method", "conditioning", "lpips", "clip", "ec2t", "clip_dir", "s_visual_dist", "ec2ec", "wr_edit", "wr_pres",
+          "runtime_s", "notes")  # fmt: skip
+MEASURED = ("lpips", "clip", "ec2t", "clip_dir", "s_visual_dist", "ec2ec")  # the paper's order
+# Which metric of the score files stands in a column; for clip_dir the scoring card names one of two (paper eq. 11, 12).
+HEADLINE = {"lpips": "lpips_alex", "clip": "clip", "ec2t": "ec2t", "s_visual_dist": "s_visual_dist", "ec2ec": "ec2ec"}
+CLIP_DIR = {"clip_dir_captions": "eq11", "clip_dir_instruction": "eq12"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a column is shown: its label, which way is better (+1 higher, -1 lower, 0 neither) and its meaning.
+
+    `decimals` are those of a rendering (the CSV has more); None means three significant digits.
+    """
+
+    label: str
+    better: int
+    meaning: str
+    decimals: int | None = 3
+
+    def text(self, value: float) -> str:
+        """`value` as printed, without a negative zero."""
+        if self.decimals is None:
+            return f"{value:.3g}"
+        return f"{round(value, self.decimals) + 0.0:.{self.decimals}f}"
+
+
+COLUMNS = {
+    "lpips": Column("LPIPS", -1, "perceptual distance of output and query: how much of the query is lost"),
+    "lpips_alex": Column("LPIPS (alex)", -1, "perceptual distance of output and query, AlexNet features"),
+    "lpips_vgg": Column("LPIPS (vgg)", -1, "perceptual distance of output and query, VGG features"),
+    "clip": Column("CLIP", +1, "cosine of output and the caption of the wanted output (paper eq. 10)"),
+    "ec2t": Column("EC2T", +1, "cosine of the edit (query, output) and the instruction, in EditCLIP's space"),
+    "clip_dir": Column("CLIP-Dir", +1, "cosine of the change of image and the change of text"),
+    "clip_dir_captions": Column("CLIP-Dir (captions)", +1, "change of image against change of captions (paper eq. 11)"),
+    "clip_dir_instruction": Column("CLIP-Dir (instruction)", +1, "change of image against instruction (paper eq. 12)"),
+    "s_visual": Column("S_visual", +1, "cosine of the output's change and the exemplar's change (paper eq. 13)"),
+    "s_visual_dist": Column("1 − S_visual", -1, "the same as a distance: 1 − cosine"),
+    "ec2ec": Column("EC2EC", +1, "cosine of the edit (query, output) and the exemplar's edit, in EditCLIP's space"),
+    "mse": Column("MSE", -1, "mean squared error of values in [0, 1], output against ground truth", 4),
+    "mse_background": Column("MSE background", -1, "output against query outside the edit mask", 4),
+    "psnr": Column("PSNR", +1, "dB, output against ground truth", 2),
+    "ssim": Column("SSIM", +1, "structural similarity of output and ground truth"),
+    "psnr_background": Column("PSNR background", +1, "dB, output against query outside the edit mask", 2),
+    "psnr_inside": Column("PSNR inside", +1, "dB, output against ground truth inside the edit mask", 2),
+    "wr_edit": Column("Win edit %", 0, "share of votes for EditCLIP against this row, edit quality", 1),
+    "wr_pres": Column("Win pres. %", 0, "share of votes for EditCLIP against this row, preservation", 1),
+    "runtime_s": Column("Time s", -1, "seconds an edit", None),
+    "method": Column("Method", 0, ""),
+    "conditioning": Column("Condition", 0, "what tells the method the edit"),
+    "notes": Column("Notes", 0, ""),
+}
+
+
+def column(name: str) -> Column:
+    """How column or metric `name` is shown; an unknown one is shown under its own name."""
+    return COLUMNS.get(name, Column(name, 0, ""))

@@ -1,0 +1,212 @@
+"""Make Table 1 of a run: score files in, CSV, Markdown and LaTeX tables out.
+
+    python -m editclip.report.tables --config JSON --bench DIR --scores DIR --edits DIR --out results/<run>/tables
+
+A cell is the mean over samples of the mean over seeds. An undefined, skipped or failed value enters no mean and is
+counted in the notes; a cell without any value is empty and the notes say why.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from editclip import stage
+from editclip.errors import InputError
+from editclip.report import render
+from editclip.report.columns import CLIP_DIR, HEADLINE, MEASURED, TABLE1
+from editclip.report.results import Method, RunResults, read_numbers, read_run
+
+FULL = ("scope", "scope_value", "method", "conditioning", "metric", "mean", "seed_sd", "n", "n_undefined", "n_skipped",
+        "n_failed", "seeds")  # fmt: skip
+SCOPES = {"all": "all", "family": "family", "type": "type"}  # scope -> column of the long frame
+REFERENCE = "editclip"  # the row that the paper's claims compare with
+
+
+def direction_metric(results: RunResults) -> str:
+    """Which metric is the column clip_dir: the scoring card names one for the whole run, so that forms never mix.
+
+    Raises:
+        InputError: the card names none, or an unknown one.
+    """
+    metric = results.cards.get("clip", {}).get("clip_dir")
+    if metric not in CLIP_DIR:
+        known = ", ".join(CLIP_DIR)
+        raise InputError(f"the scoring card of clip has clip_dir {metric!r}, not one of {known}: score again")
+    return str(metric)
+
+
+def long_scores(results: RunResults) -> pd.DataFrame:
+    """The scores with the scope columns "all" and "type".
+
+    A type is called by its name, with its group in front where two groups share the name.
+    """
+    scores = results.scores
+    groups = results.samples.groupby("edit_type")["group"].nunique()
+    shared = scores["edit_type"].map(groups) > 1
+    types = scores["edit_type"].where(~shared, scores["group"] + "-" + scores["edit_type"])
+    return scores.assign(all="", type=types)
+
+
+def summarise(scores: pd.DataFrame, methods: Sequence[Method]) -> pd.DataFrame:
+    """One row per scope, scope value, method and metric: mean, sd over seeds, and counts.
+
+    Args:
+        scores: what `long_scores` gives.
+        methods: rows in table order; within a scope, rows keep this order.
+
+    Returns:
+        Columns `FULL`; `n` counts samples with a value, `n_undefined`, `n_skipped` and `n_failed` outputs (sample ×
+        seed) without one, `seed_sd` is the sample standard deviation of the per-seed means (NaN for one seed).
+    """
+    rank = {m.name: i for i, m in enumerate(methods)}
+    by_name = {m.name: m for m in methods}
+    metrics = {name: i for i, name in enumerate(scores["metric"].unique())}
+    parts = []
+    for scope, key in SCOPES.items():
+        keys = [key, "method", "metric"]
+        rows = scores if scope == "all" else scores[scores[key] != ""]
+        if rows.empty:
+            continue
+        valid = rows[rows["status"] == "ok"]
+        of_samples = valid.groupby([*keys, "sample_id"])["value"].mean().groupby(keys)
+        counts = rows.groupby([*keys, "status"]).size().unstack(fill_value=0)
+        part = pd.DataFrame(index=counts.index)
+        part["mean"] = of_samples.mean()
+        part["seed_sd"] = valid.groupby([*keys, "seed"])["value"].mean().groupby(keys).std(ddof=1)
+        part["n"] = of_samples.size().reindex(part.index, fill_value=0)
+        for status in ("undefined", "skipped", "failed"):
+            part[f"n_{status}"] = counts.get(status, 0)
+        part = part.reset_index(names=["scope_value", "method", "metric"]).assign(scope=scope)
+        order = part.assign(_m=part["method"].map(rank), _k=part["metric"].map(metrics))
+        parts.append(order.sort_values(["scope_value", "_m", "_k"], kind="stable"))
+    full = pd.concat(parts, ignore_index=True)
+    full["conditioning"] = [by_name[m].conditioning for m in full["method"]]
+    full["seeds"] = [len(by_name[m].seeds) for m in full["method"]]
+    return full[list(FULL)]
+
+
+def headline(summary: pd.DataFrame, results: RunResults, label: str) -> pd.DataFrame:
+    """Table 1: one row per method in config order, columns `columns.TABLE1`, missing cells NaN."""
+    chosen = {**HEADLINE, "clip_dir": direction_metric(results)}
+    whole = summary[summary["scope"] == "all"].set_index(["method", "metric"]).to_dict("index")
+    seconds = results.edits[results.edits["status"] == "ok"].groupby("method")["seconds"].mean()
+    rows = []
+    for method in results.methods:
+        row: dict[str, Any] = {"method": method.name, "conditioning": method.conditioning}
+        for name in MEASURED:
+            if (method.name, chosen[name]) not in whole:
+                raise InputError(f"{method.name} has no metric {chosen[name]!r} in its scores: score it again")
+            row[name] = whole[method.name, chosen[name]]["mean"]
+        row |= {"wr_edit": None, "wr_pres": None, "runtime_s": seconds.get(method.name)}
+        row["notes"] = "; ".join([f"run={label}", *_labels(results), *_gaps(method, chosen, whole, results)])
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(TABLE1))
+
+
+def _labels(results: RunResults) -> list[str]:
+    """What a reader must know about the columns of every row."""
+    trunk = results.cards.get("lpips", {}).get("lpips", {}).get("trunk", "imagenet")
+    lpips = [f"lpips={trunk}"] if trunk != "imagenet" else []
+    return [*lpips, f"clip_dir={CLIP_DIR[direction_metric(results)]}", "votes=none", "runtime=batch"]
+
+
+def _gaps(method: Method, chosen: Mapping[str, str], whole: Mapping[Any, Any], results: RunResults) -> list[str]:
+    """What this row lacks: seeds, failed edits, values that are undefined or skipped, and why a cell is empty."""
+    notes = [f"seeds={len(method.seeds)}"]
+    if method.exemplars != "own":
+        notes.append(f"exemplars={method.exemplars}")
+    made = results.edits[results.edits["method"] == method.name]
+    failed = int((made["status"] == "failed").sum())
+    if failed:
+        notes.append(f"n_failed={failed}")
+    for column, metric in chosen.items():
+        counts = whole[method.name, metric]
+        if not counts["n"]:
+            notes.append(f"{column} empty: {_reason(results.scores, method.name, metric)}")
+            continue
+        missing = [status for status in ("undefined", "skipped") if counts[f"n_{status}"]]
+        notes += [f"n_{status}={column}:{counts[f'n_{status}']}" for status in missing]
+    return notes
+
+
+def _reason(scores: pd.DataFrame, method: str, metric: str) -> str:
+    """The commonest reason why `method` has no `metric`."""
+    rows = scores[(scores["method"] == method) & (scores["metric"] == metric)]
+    reasons = rows["reason"].mode()
+    return str(reasons.iloc[0]).replace(";", ",") if len(reasons) and reasons.iloc[0] else "no reason recorded"
+
+
+def against_paper(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """Our cells beside the paper's, for the methods that stand in both tables.
+
+    Names match without case, hyphens and underscores (prompt_diffusion is PromptDiffusion). `same_sign` says whether
+    the difference from EditCLIP's row has the sign it has in the paper: the only part that carries over to another
+    data set.
+
+    Returns:
+        Columns method, paper_method, metric, ours, paper, ours_minus_editclip, paper_minus_editclip, same_sign.
+    """
+    columns = [c for c in (*MEASURED, "runtime_s") if c in paper.columns]
+    ours = {_plain(row["method"]): row for row in table.to_dict("records")}
+    theirs = {_plain(row["method"]): row for row in paper.to_dict("records")}
+    rows = []
+    for name in (n for n in ours if n in theirs):
+        for column in columns:
+            row = {"method": ours[name]["method"], "paper_method": theirs[name]["method"], "metric": column}
+            row |= {"ours": ours[name][column], "paper": theirs[name][column]}
+            if name != REFERENCE and REFERENCE in ours and REFERENCE in theirs:
+                mine = ours[name][column] - ours[REFERENCE][column]
+                published = theirs[name][column] - theirs[REFERENCE][column]
+                row |= {"ours_minus_editclip": mine, "paper_minus_editclip": published}
+                if pd.notna(mine) and published != 0:
+                    row["same_sign"] = "yes" if mine * published > 0 else "no"
+            rows.append(row)
+    names = ["method", "paper_method", "metric", "ours", "paper", "ours_minus_editclip", "paper_minus_editclip"]
+    return pd.DataFrame(rows, columns=[*names, "same_sign"])
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def write_tables(folder: Path, config: Mapping[str, Any], results: RunResults) -> None:
+    """Write table1, table1_full and table1_vs_paper into `folder`, each as CSV, Markdown and (not the last) LaTeX."""
+    summary = summarise(long_scores(results), results.methods)
+    table = headline(summary, results, config["label"])
+    paper = read_numbers(Path(config["paper"]), ("method", *MEASURED))
+    versus = against_paper(table, paper)
+    for name, frame in (("table1", table), ("table1_full", summary), ("table1_vs_paper", versus)):
+        (folder / f"{name}.csv").write_bytes(render.csv(frame).encode())
+    texts = {
+        "table1.md": render.table1_markdown(table, config["notice"]),
+        "table1.tex": render.table1_latex(table, config["notice"]),
+        "table1_full.md": render.full_markdown(summary, config["notice"]),
+        "table1_full.tex": render.full_latex(summary, config["notice"]),
+        "table1_vs_paper.md": render.versus_markdown(versus, config["notice"]),
+    }
+    for name, text in texts.items():
+        (folder / name).write_bytes(text.encode())
+
+
+def main() -> None:
+    """Command line of the stage."""
+    parser = stage.parser(__doc__)
+    parser.add_argument("--config", type=stage.config_value, required=True, help="label, notice, paper, seeds, methods")
+    parser.add_argument("--bench", type=Path, required=True, help="bench folder with manifest.csv")
+    parser.add_argument("--scores", type=Path, required=True, help="folder of <method>/<family>/seed=<s>.csv")
+    parser.add_argument("--edits", type=Path, required=True, help="folder of <method>/seed=<s>/edits.csv")
+    arguments = parser.parse_args()
+    config = arguments.config
+    for key in ("label", "notice", "paper", "seeds", "methods"):
+        if key not in config:
+            raise InputError(f"the config of the tables lacks {key!r}: give label, notice, paper, seeds and methods")
+    results = read_run(config, arguments.bench, arguments.scores, arguments.edits)
+    inputs = {"bench": arguments.bench / "manifest.csv", "scores": arguments.scores, "paper": config["paper"]}
+    with stage.output_folder(arguments.out, module="editclip.report.tables", config=config, inputs=inputs) as folder:
+        write_tables(folder, config, results)
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,89 @@
+"""Atomic writes, content digests and the content-keyed cache.
+
+Nothing half-written is ever taken for finished: files and folders are made under a temporary name and renamed. What
+must survive a failed or killed job (checkpoints, finished samples, features) lives in the cache, outside the outputs
+that Snakemake deletes on failure, under a key made of everything that determines the value.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Files that describe a run (time, memory, logs) rather than its result: they do not enter a folder's digest.
+UNDIGESTED = ("provenance.json", "logs")
+
+
+def digest(*parts: Any) -> str:
+    """SHA-256 (64 hex digits) of JSON-serialisable parts; equal parts give equal digests on any machine."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 (64 hex digits) of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def path_digest(path: str | Path) -> str:
+    """SHA-256 of a file, or of a folder's relative names and contents (without provenance and logs)."""
+    path = Path(path)
+    if path.is_file():
+        return file_digest(path)
+    members = sorted(p for p in path.rglob("*") if p.is_file())
+    relative = [(p.relative_to(path), p) for p in members]
+    return digest([(r.as_posix(), file_digest(p)) for r, p in relative if r.parts[0] not in UNDIGESTED])
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block succeeds, else remove it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty temporary folder; when the block succeeds it replaces `path`, else it is removed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary.chmod(0o755)
+    try:
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+
+
+def cache_folder(kind: str, *key: Any) -> Path:
+    """Folder of the cache entry `kind` (e.g. "checkpoints") under a digest of `key`; made if missing.
+
+    The cache is `.cache/` in the working directory, or the folder named by the environment variable `EDITCLIP_CACHE`.
+    """
+    folder = Path(os.environ.get("EDITCLIP_CACHE", ".cache")) / kind / digest(*key)[:24]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,239 @@
+"""Train EditCLIP-IP2P: `python -m editclip.training.exemplar_diffusion`.
+
+InstructPix2Pix goes on training with EditCLIP's tokens of an exemplar in place of the instruction; the UNet and the
+projection of the tokens are trained, EditCLIP and the VAE are frozen (https://arxiv.org/abs/2503.20318, section 4; the
+details are the released training code's). The result is `unet/` and `image_proj_model.safetensors`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from editclip import stage
+from editclip.data.triplets import Triplets
+from editclip.errors import InputError
+from editclip.metrics.perceptual import load_network
+from editclip.model import EditCLIP
+from editclip.patch_vae import load_vae
+from editclip.pipeline import load_unet
+from editclip.projection import ImageProjModel
+from editclip.training import diffusion, loop
+from editclip.training.diffusion import Latents
+from editclip.training.exemplars import Batch, exemplar_draw, mirrored
+from editclip.training.recipe import Recipe, training_job
+
+SPLIT_SEED = 42  # of the official held-out pairs of this stage, where the data has no validation shards
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExemplarDiffusionRecipe(Recipe):
+    """Recipe of EditCLIP-IP2P.
+
+    Attributes:
+        resolution: image side in pixels (official 256).
+        unet_start: "inherited", the trained InstructPix2Pix as it is (paper); or "zeroed", a text-to-image UNet whose
+            first convolution gets zero weights for the image condition and a new bias (what the released script does).
+        projection_learning_rate: base rate of the projection; None = the recipe's own (official).
+        exemplar: "self", the training pair is its own exemplar (official); or "same_edit", another pair that shows the
+            same edit, where the data names its edits.
+        condition_dropout: p of `diffusion.dropped_conditions` (official 0.05).
+        flip_probability: of mirroring a pair, its exemplar included (official 0.5).
+        lpips_weight: of LPIPS between the predicted image and the *unedited* one (paper, appendix D.1: 0.05); 0 = off.
+        lpips_net: "vgg" (official), "alex" or "squeeze".
+        lpips_trunk: "imagenet", or "random" with a fixed seed where no weights are to be had.
+        lpips_resolution: images below this side are upsampled to it for LPIPS.
+        lpips_share: share of each batch that LPIPS is computed on (official 1).
+        clip_projection: clip the projection's gradients too; the official code clips the UNet's alone.
+        gradient_checkpointing: trade time for memory in the UNet.
+        cache_latents: keep the posteriors of all images in memory.
+        validation_examples: held-out rows behind the validation losses.
+    """
+
+    resolution: int
+    unet_start: Literal["inherited", "zeroed"]
+    projection_learning_rate: float | None
+    exemplar: Literal["self", "same_edit"]
+    condition_dropout: float
+    flip_probability: float
+    lpips_weight: float
+    lpips_net: Literal["vgg", "alex", "squeeze"]
+    lpips_trunk: Literal["imagenet", "random"]
+    lpips_resolution: int
+    lpips_share: float
+    clip_projection: bool
+    gradient_checkpointing: bool
+    cache_latents: bool
+    validation_examples: int
+
+
+@dataclass
+class Parts:
+    """The networks of one training: `unet` and `projection` are trained, the others are frozen."""
+
+    unet: UNet2DConditionModel
+    projection: ImageProjModel
+    encoder: EditCLIP
+    scheduler: DDPMScheduler
+    lpips: nn.Module | None
+
+
+def start_unet(folder: Path, latent_channels: int, start: str) -> UNet2DConditionModel:
+    """The UNet to begin with; see `ExemplarDiffusionRecipe.unet_start`.
+
+    Raises:
+        InputError: the folder's UNet has the wrong number of input channels for this start.
+    """
+    unet = load_unet(folder)
+    needed = latent_channels * (2 if start == "inherited" else 1)
+    if unet.config.in_channels != needed:
+        kind = "InstructPix2Pix" if start == "inherited" else "text-to-image"
+        raise InputError(
+            f"{folder}: its UNet has {unet.config.in_channels} input channels, but unet_start: {start} needs {needed}; "
+            f"give a {kind} folder."
+        )
+    if start == "zeroed":
+        old = unet.conv_in
+        unet.conv_in = nn.Conv2d(2 * latent_channels, old.out_channels, old.kernel_size, old.stride, old.padding)
+        with torch.no_grad():
+            unet.conv_in.weight.zero_()
+            unet.conv_in.weight[:, :latent_channels] = old.weight
+        unet.register_to_config(in_channels=2 * latent_channels)
+    return unet
+
+
+def perceptual_distance(network: nn.Module, images: Tensor, references: Tensor, resolution: int) -> Tensor:
+    """Mean LPIPS of images to references, both B×3×R×R in [-1, 1], in fp32 whatever the training's precision."""
+    with torch.autocast(images.device.type, enabled=False):
+        sides = [images.float(), references.float()]
+        if images.shape[-1] < resolution:
+            sides = [interpolate(side, (resolution, resolution), mode="bilinear") for side in sides]
+        return network(*sides).mean()
+
+
+def training_loss(
+    parts: Parts, latents: Latents, recipe: ExemplarDiffusionRecipe
+) -> Callable[..., Mapping[str, Tensor]]:
+    """Denoising loss plus weighted LPIPS, as a `loop.LossFunction` on a `Batch`."""
+    scheduler, device = parts.scheduler, loop.device()
+
+    def perceptual(output: Tensor, noised: diffusion.Noised, originals: Tensor) -> Tensor:
+        part = slice(max(1, round(recipe.lpips_share * len(output))))
+        some = diffusion.Noised(*(value[part] for value in noised))
+        clean = diffusion.predicted_original(scheduler, output[part], some) / latents.scaling_factor
+        images = latents.vae.decode(clean.to(latents.vae.dtype)).sample
+        references = diffusion.to_pixels(originals[part].to(device))
+        assert parts.lpips is not None
+        return perceptual_distance(parts.lpips, images, references, recipe.lpips_resolution)
+
+    def loss(batch: Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
+        count = len(batch.pairs.indices)
+        flips = torch.rand(count, generator=generator) < recipe.flip_probability
+        noised = diffusion.add_noise(scheduler, latents.latents("edited", batch.pairs, generator, flips), generator)
+        condition = latents.image_condition("original", batch.pairs, flips)
+        sides = (mirrored(images.to(device), flips) for images in batch.exemplars[1:])
+        tokens = parts.projection(parts.encoder.hidden_states(*sides))
+        no_edit, no_image = (
+            lost.to(device) for lost in diffusion.dropped_conditions(count, recipe.condition_dropout, generator)
+        )
+        tokens = tokens.masked_fill(no_edit[:, None, None], 0)  # the null edit, after the projection's norm
+        condition = condition.masked_fill(no_image[:, None, None, None], 0)
+        output = parts.unet(torch.cat([noised.noisy, condition], dim=1), noised.timesteps, tokens).sample
+        denoising = diffusion.denoising_loss(scheduler, output, noised)
+        if parts.lpips is None:
+            return {"loss": denoising}
+        distance = perceptual(output, noised, mirrored(batch.pairs.original, flips))
+        finite = bool(torch.isfinite(distance))  # half precision can overflow where hardly any signal is left
+        total = denoising + recipe.lpips_weight * distance if finite else denoising
+        return {"loss": total, "denoising": denoising, "lpips": distance.nan_to_num(0, 0, 0)}
+
+    return loss
+
+
+def validation(parts: Parts, held_out: Latents, recipe: ExemplarDiffusionRecipe) -> Callable[[], Mapping[str, float]]:
+    """Loss on a split with the pairs as their own exemplars, and with the next rows' edits as (wrong) exemplars.
+
+    The more the second exceeds the first, the more the model looks at the exemplar.
+    """
+    loss = training_loss(parts, held_out, recipe)
+
+    def own(pairs: diffusion.Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
+        return loss(Batch(pairs, pairs), generator)
+
+    def other(pairs: diffusion.Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
+        return loss(Batch(pairs, diffusion.Batch(*(value.roll(1, 0) for value in pairs))), generator)
+
+    runs = {
+        "": diffusion.validation_loss(own, held_out, recipe.validation_examples),
+        "_wrong_exemplar": diffusion.validation_loss(other, held_out, recipe.validation_examples),
+    }
+    return lambda: {f"loss{name}": run()["loss"] for name, run in runs.items()}
+
+
+def train(
+    parts: Parts, recipe: ExemplarDiffusionRecipe, latents: Latents, held_out: Latents, seed: int, **folders: Any
+) -> None:
+    """Train `parts.unet` and `parts.projection` in place; `folders` are `checkpoints` and `logs` of `loop.fit`.
+
+    Raises:
+        InputError: `exemplar: same_edit` without edit ids in the data.
+    """
+    edits = latents.triplets.edit_ids if recipe.exemplar == "same_edit" else None
+    if recipe.exemplar == "same_edit" and edits is None:
+        raise InputError("exemplar is same_edit, but the triplets have no column edit_id; use exemplar: self")
+    unet, projection = list(parts.unet.parameters()), list(parts.projection.parameters())
+    loop.fit(
+        training_loss(parts, latents, recipe),
+        [loop.Group(unet), loop.Group(projection, recipe.projection_learning_rate)],
+        recipe,
+        modules={"unet": parts.unet, "projection": parts.projection},
+        draw=exemplar_draw(loop.shuffled_batches(len(latents.triplets), recipe.batch_size, seed), edits, seed),
+        load=lambda rows: Batch(latents.load(rows[:, 0]), latents.load(rows[:, 1])),
+        seed=seed,
+        validate=validation(parts, held_out, recipe),
+        clipped=[[*unet, *projection]] if recipe.clip_projection else [unet],
+        **folders,
+    )
+
+
+def main() -> None:
+    """Train from the command line."""
+    needed = ["triplets", "ip2p", "editclip"]
+    with training_job("editclip.training.exemplar_diffusion", ExemplarDiffusionRecipe, __doc__, needed) as job:
+        recipe, base, device = job.recipe, job.inputs["ip2p"], loop.device()
+        vae = load_vae(base / "vae").to(device)
+        encoder = EditCLIP.load(job.inputs["editclip"], device)
+        encoder.model.requires_grad_(False)
+        unet = start_unet(base, vae.config.latent_channels, recipe.unet_start)
+        if recipe.gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
+        width = encoder.model.vision_model.embeddings.embed_dim
+        lpips = load_network(recipe.lpips_net, recipe.lpips_trunk) if recipe.lpips_weight else None
+        parts = Parts(
+            unet=unet.to(device),
+            projection=ImageProjModel(unet.config.cross_attention_dim, width).to(device),
+            encoder=encoder,
+            scheduler=DDPMScheduler.from_pretrained(str(base), subfolder="scheduler"),
+            lpips=None if lpips is None else lpips.requires_grad_(False).to(device),
+        )
+        train_split, held_out = (
+            Latents(
+                vae,
+                Triplets(job.inputs["triplets"], split, recipe.resolution, split_seed=SPLIT_SEED),
+                cache=recipe.cache_latents,
+            )
+            for split in ("train", "validation")
+        )
+        train(parts, recipe, train_split, held_out, job.seed, checkpoints=job.checkpoints, logs=job.logs)
+        unet.save_pretrained(job.out / "unet")
+        parts.projection.save(job.out)
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,186 @@
+"""Train InstructPix2Pix from a text-to-image model: `python -m editclip.training.ip2p`.
+
+The UNet gets the unscaled latents of the image to edit as further input channels, whose weights start at zero, and is
+conditioned on the instruction (https://arxiv.org/abs/2211.09800). VAE, text encoder and prediction type are those of
+the text-to-image pipeline. The result is a StableDiffusionInstructPix2PixPipeline folder.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from PIL import Image
+from torch import Tensor
+
+from editclip import stage
+from editclip.data.triplets import Triplets
+from editclip.patch_vae import load_vae
+from editclip.storage import write_json
+from editclip.training import diffusion, loop
+from editclip.training.diffusion import Latents
+from editclip.training.recipe import Recipe, training_job
+from editclip.training.text_conditioner import TextConditioner
+
+
+@dataclass(frozen=True, kw_only=True)
+class IP2PRecipe(Recipe):
+    """Recipe of InstructPix2Pix.
+
+    Attributes:
+        resolution: image side in pixels.
+        condition_dropout: p of the 3p dropout of instruction and image (paper: 0.05).
+        random_flip: mirror half of the pairs (official code: yes; wrong where instructions name left and right).
+        cache_latents: keep the posteriors of all images in memory.
+        validation_examples: held-out rows behind the validation loss.
+        validation_edits: held-out rows edited at the end, compared with their edited images; 0 = none.
+        num_inference_steps, guidance_scale, image_guidance_scale: of those edits.
+    """
+
+    resolution: int
+    condition_dropout: float
+    random_flip: bool
+    cache_latents: bool
+    validation_examples: int
+    validation_edits: int
+    num_inference_steps: int
+    guidance_scale: float
+    image_guidance_scale: float
+
+
+def with_image_channels(unet: UNet2DConditionModel, image_channels: int) -> UNet2DConditionModel:
+    """A copy of `unet` with further input channels whose weights are zero: at the start it ignores them."""
+    wide = UNet2DConditionModel.from_config({**unet.config, "in_channels": unet.config.in_channels + image_channels})
+    state = unet.state_dict()
+    kernel = state["conv_in.weight"]
+    added = kernel.new_zeros(kernel.shape[0], image_channels, *kernel.shape[2:])
+    wide.load_state_dict({**state, "conv_in.weight": torch.cat([kernel, added], dim=1)})
+    return wide
+
+
+def training_loss(
+    unet: UNet2DConditionModel, latents: Latents, text: TextConditioner, scheduler: DDPMScheduler, recipe: IP2PRecipe
+) -> loop.LossFunction:
+    """Denoising loss of the edited image, given the original one and the instruction."""
+    prompts = latents.triplets.edit_prompts
+
+    def loss(batch: diffusion.Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
+        count = len(batch.indices)
+        flips = torch.rand(count, generator=generator) < 0.5 if recipe.random_flip else None
+        noised = diffusion.add_noise(scheduler, latents.latents("edited", batch, generator, flips), generator)
+        image = latents.image_condition("original", batch, flips)
+        no_text, no_image = diffusion.dropped_conditions(count, recipe.condition_dropout, generator)
+        said = ["" if drop else prompts[i] for i, drop in zip(batch.indices.tolist(), no_text.tolist(), strict=True)]
+        image = image.masked_fill(no_image.to(image.device)[:, None, None, None], 0)
+        output = unet(torch.cat([noised.noisy, image], dim=1), noised.timesteps, text(said)).sample
+        return {"loss": diffusion.denoising_loss(scheduler, output, noised)}
+
+    return loss
+
+
+def train(
+    recipe: IP2PRecipe,
+    start: UNet2DConditionModel,
+    scheduler: DDPMScheduler,
+    latents: tuple[Latents, Latents],
+    text: TextConditioner,
+    seed: int,
+    checkpoints: Path,
+    logs: Path,
+) -> UNet2DConditionModel:
+    """Train an 8-channel style UNet from the text-to-image UNet `start`.
+
+    Args:
+        recipe: the recipe.
+        start: text-to-image UNet with in_channels = latent channels.
+        scheduler: noise schedule and prediction type of `start`.
+        latents: of the training and of the validation split.
+        text: frozen text encoder.
+        seed: see `loop.fit`, as for the folders.
+        checkpoints: see `loop.fit`.
+        logs: see `loop.fit`.
+    """
+    training, held_out = latents
+    unet = with_image_channels(start, int(training.vae.config.latent_channels)).to(loop.device())
+    validation = training_loss(unet, held_out, text, scheduler, recipe)
+    loop.fit(
+        training_loss(unet, training, text, scheduler, recipe),
+        loop.decay_groups(unet),
+        recipe,
+        modules={"unet": unet},
+        draw=loop.shuffled_batches(len(training.triplets), recipe.batch_size, seed),
+        load=training.load,
+        seed=seed,
+        validate=diffusion.validation_loss(validation, held_out, recipe.validation_examples),
+        checkpoints=checkpoints,
+        logs=logs,
+    )
+    return unet
+
+
+def pooled_psnr(images: Tensor, truth: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of uint8 images, of the error pooled over all of them."""
+    return float(10 * torch.log10(255**2 / (images.double() - truth.double()).square().mean()))
+
+
+def validation_edits(
+    pipeline: StableDiffusionInstructPix2PixPipeline, triplets: Triplets, recipe: IP2PRecipe, folder: Path
+) -> None:
+    """Edit held-out rows spread over the split; write edits.png (rows: query, edit, truth) and edits.json.
+
+    edits.json compares with the true edited image: pooled PSNR of the edit and of the unedited query, and the share of
+    rows where the edit is closer to it than the query is.
+    """
+    rows = torch.linspace(0, len(triplets) - 1, min(recipe.validation_edits, len(triplets))).long().tolist()
+    queries, truth = triplets.batch(rows)
+    made = []
+    for part in torch.arange(len(rows)).split(32):
+        generators = [loop.seeded(0, "edit", rows[i]) for i in part.tolist()]
+        result = pipeline(
+            prompt=[triplets.edit_prompts[rows[i]] for i in part.tolist()],
+            image=[Image.fromarray(queries[i].permute(1, 2, 0).numpy()) for i in part.tolist()],
+            num_inference_steps=recipe.num_inference_steps,
+            guidance_scale=recipe.guidance_scale,
+            image_guidance_scale=recipe.image_guidance_scale,
+            generator=generators,
+            output_type="pt",
+        )
+        made.append(result.images.cpu().mul(255).round().byte())
+    edits = torch.cat(made)
+    errors = [(x.double() - truth.double()).square().mean((1, 2, 3)) for x in (edits, queries)]
+    values = {
+        "rows": len(rows),
+        "psnr_edit": pooled_psnr(edits, truth),
+        "psnr_query": pooled_psnr(queries, truth),
+        "closer_than_query": float((errors[0] < errors[1]).double().mean()),
+    }
+    write_json(folder / "edits.json", values)
+    grid = torch.stack([queries, edits, truth])[:, :16].permute(0, 3, 1, 4, 2)
+    Image.fromarray(grid.flatten(2, 3).flatten(0, 1).numpy()).save(folder / "edits.png")
+
+
+def main() -> None:
+    """Train from the command line."""
+    with training_job("editclip.training.ip2p", IP2PRecipe, __doc__, ["triplets", "text_to_image"]) as job:
+        base, recipe = job.inputs["text_to_image"], job.recipe
+        vae = load_vae(base / "vae").to(loop.device())
+        text = TextConditioner(base / "text_encoder", base / "tokenizer").to(loop.device())
+        start = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
+        scheduler = DDPMScheduler.from_pretrained(base, subfolder="scheduler")
+        held_out = Triplets(job.inputs["triplets"], "validation", recipe.resolution)
+        training = Triplets(job.inputs["triplets"], "train", recipe.resolution)
+        latents = Latents(vae, training, cache=recipe.cache_latents), Latents(vae, held_out, cache=recipe.cache_latents)
+        unet = train(recipe, start, scheduler, latents, text, job.seed, checkpoints=job.checkpoints, logs=job.logs)
+        kind, prediction = StableDiffusionInstructPix2PixPipeline, scheduler.config.prediction_type
+        pipeline = diffusion.build_pipeline(kind, unet, vae, text, prediction)
+        pipeline.save_pretrained(job.out)
+        if recipe.validation_edits:
+            pipeline.set_progress_bar_config(leave=False, desc="validation edits")
+            validation_edits(pipeline, held_out, recipe, job.logs)
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,153 @@
+"""The training loop that every model shares.
+
+Everything random in step t comes from generators seeded by (seed, t), so a resumed run needs no generator state: model,
+optimiser, moving average and step number are the whole checkpoint, and a run that was broken off ends bitwise equal to
+an unbroken one (same machine, same threads).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from editclip.errors import InputError
+from editclip.storage import digest
+from editclip.training.recipe import Recipe
+from editclip.training.run_state import Group, RunState
+
+__all__ = ["Group", "LossFunction", "decay_groups", "device", "fit", "seeded", "shuffled_batches"]
+
+# (one loaded batch, generator of the step on the CPU) -> named scalars; "loss" is minimised, all are logged
+LossFunction = Callable[[Any, torch.Generator], Mapping[str, Tensor]]
+
+
+def device() -> torch.device:
+    """The device of this process: its GPU where there is one, else the CPU."""
+    return PartialState(cpu=not torch.cuda.is_available()).device
+
+
+def seeded(seed: int, *purpose: Any) -> torch.Generator:
+    """A CPU generator that depends on `seed` and `purpose` (e.g. "validation", or a step number) alone."""
+    return torch.Generator().manual_seed(int(digest(seed, *purpose)[:15], 16))
+
+
+def shuffled_batches(examples: int, batch_size: int, seed: int) -> Callable[[int], Tensor]:
+    """Batches that go through a fresh permutation of the examples each epoch and drop the incomplete last one.
+
+    Returns:
+        A function from the step number to `batch_size` indices (int64) below `examples`.
+
+    Raises:
+        InputError: there are fewer examples than one batch needs.
+    """
+    per_epoch = examples // batch_size
+    if per_epoch == 0:
+        raise InputError(f"batch_size is {batch_size}, but there are only {examples} training examples; lower it")
+    cached: tuple[int, Tensor] = (-1, torch.empty(0))
+
+    def draw(step: int) -> Tensor:
+        nonlocal cached
+        epoch, position = divmod(step, per_epoch)
+        if cached[0] != epoch:
+            cached = epoch, torch.randperm(examples, generator=seeded(seed, "epoch", epoch))
+        return cached[1][position * batch_size : (position + 1) * batch_size]
+
+    return draw
+
+
+def decay_groups(module: nn.Module, learning_rate: float | None = None) -> list[Group]:
+    """Two groups: matrices and kernels decay as the recipe says; biases, gains and scalars (ndim < 2) do not."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return [
+        Group([p for p in trained if p.ndim >= 2], learning_rate),
+        Group([p for p in trained if p.ndim < 2], learning_rate, weight_decay=0.0),
+    ]
+
+
+def fit(
+    loss: LossFunction,
+    groups: Sequence[Group],
+    recipe: Recipe,
+    *,
+    modules: Mapping[str, nn.Module],
+    draw: Callable[[int], Tensor],
+    seed: int,
+    checkpoints: Path,
+    logs: Path,
+    load: Callable[[Tensor], Any] = lambda indices: indices,
+    validate: Callable[[], Mapping[str, float]] | None = None,
+    clipped: Sequence[Sequence[nn.Parameter]] | None = None,
+) -> None:
+    """Train `modules` in place for `recipe.steps` AdamW updates, resuming from `checkpoints` when there is one.
+
+    With several processes (`accelerate launch`) each computes its share of every batch and gradients are averaged, so
+    a loss that is a mean over examples gives the same update as one process.
+
+    Args:
+        loss: the training loss of one loaded batch; every random number it needs comes from its generator.
+        groups: parameters to train.
+        recipe: steps, batch size, optimiser and so on.
+        modules: what is trained, by name; saved in checkpoints, in training mode inside `loss`, in evaluation mode
+            (with the averaged weights, if any) inside `validate` and afterwards.
+        draw: step → indices of the batch over all processes, e.g. `shuffled_batches`.
+        seed: seed of every step's generator.
+        checkpoints: cache folder of this run.
+        logs: folder that receives `metrics.jsonl` and the TensorBoard files at the end.
+        load: indices → batch, called in a background thread one step ahead (e.g. decoding images).
+        validate: named scalars to log, called without gradients.
+        clipped: lists of parameters whose joint gradient norm is clipped, each on its own, to `recipe.max_grad_norm`;
+            None = one list of all parameters.
+
+    Raises:
+        InputError: the loss is no longer finite.
+    """
+    run = RunState(groups, recipe, modules, checkpoints, clipped)
+    with tqdm(total=recipe.steps, initial=run.step, disable=not run.main, mininterval=1) as bar:
+        for parts in _batches(draw, load, range(run.step, recipe.steps), recipe):
+            generator = seeded(seed, "step", run.step, PartialState().process_index)
+            run.update(_accumulate_gradients(loss, parts, generator, run))
+            bar.update()
+            if run.step % recipe.log_every == 0 or run.step == recipe.steps:
+                bar.set_postfix(run.report(validate))
+    run.finish(logs)
+
+
+def _accumulate_gradients(
+    loss: LossFunction, parts: list[tuple[float, Any]], generator: torch.Generator, run: RunState
+) -> dict[str, Tensor]:
+    """Forward and backward over `parts` (share of the batch, loaded microbatch); the means of the named scalars."""
+    dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[run.recipe.precision]
+    means: dict[str, Tensor] = {}
+    for share, batch in parts:
+        with torch.autocast(device().type, dtype=dtype, enabled=dtype is not None):
+            values = loss(batch, generator)
+        run.scaler.scale(values["loss"] * share).backward()
+        for name, value in values.items():
+            means[name] = means.get(name, 0) + value.detach() * share
+    return means
+
+
+def _batches(
+    draw: Callable[[int], Tensor], load: Callable[[Tensor], Any], steps: range, recipe: Recipe
+) -> Iterator[list[tuple[float, Any]]]:
+    """Loaded microbatches of each step with their share of the batch, loaded one step ahead."""
+    state = PartialState()
+
+    def loaded(step: int) -> list[tuple[float, Any]]:
+        mine = draw(step)[state.process_index :: state.num_processes]
+        parts = mine.split(recipe.microbatch_size or max(len(mine), 1))
+        return [(len(part) / len(mine), load(part)) for part in parts]
+
+    with ThreadPoolExecutor(1) as worker:
+        ahead = worker.submit(loaded, steps.start) if steps else None
+        for step in steps:
+            assert ahead is not None
+            parts = ahead.result()
+            if step + 1 < steps.stop:
+                ahead = worker.submit(loaded, step + 1)
+            yield parts

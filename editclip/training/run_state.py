@@ -1,0 +1,194 @@
+"""The state of one training run: optimiser, learning rates, moving average, checkpoint and logs."""
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from editclip.errors import InputError
+from editclip.storage import atomic_file
+from editclip.training.recipe import Recipe
+
+CHECKPOINT = "checkpoint.pt"
+METRICS = "metrics.jsonl"
+
+
+@dataclass
+class Group:
+    """Parameters that share a base learning rate and a weight decay; None = the recipe's."""
+
+    parameters: Sequence[nn.Parameter]
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+
+
+def learning_rate_factor(step: int, recipe: Recipe) -> float:
+    """Factor on the base learning rates at `step` (from 0).
+
+    Linear warm-up reaches 1 at its last step; then 1, or half a cosine from 1 down to 0 at `recipe.steps`
+    (the schedule of open_clip, which EditCLIP was trained with).
+    """
+    if step < recipe.warmup_steps:
+        return (step + 1) / recipe.warmup_steps
+    if recipe.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - recipe.warmup_steps) / (recipe.steps - recipe.warmup_steps)))
+
+
+def _moving_average(parameters: Sequence[nn.Parameter], decay: float) -> Any:
+    """An EMAModel; imported here because the import of diffusers takes seconds and CLIP trainings need no average."""
+    from diffusers.training_utils import EMAModel
+
+    return EMAModel(parameters, decay=decay)
+
+
+class RunState:
+    """Everything that changes while training, resumed from `folder` when it holds a checkpoint.
+
+    Attributes:
+        step: number of updates made.
+        main: whether this process writes files.
+        scaler: loss scaling of fp16 (does nothing in other precisions).
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        recipe: Recipe,
+        modules: Mapping[str, nn.Module],
+        folder: Path,
+        clipped: Sequence[Sequence[nn.Parameter]] | None,
+    ) -> None:
+        """Build the optimiser of `groups` and load the checkpoint, if any; see `loop.fit` for the arguments."""
+        self.recipe, self.modules, self.folder = recipe, modules, folder
+        self.parameters = list(chain.from_iterable(group.parameters for group in groups))
+        self.clipped = [self.parameters] if clipped is None else clipped
+        self.base_rates = [recipe.learning_rate if g.learning_rate is None else g.learning_rate for g in groups]
+        decays = [recipe.weight_decay if g.weight_decay is None else g.weight_decay for g in groups]
+        lists = [{"params": list(g.parameters), "weight_decay": d} for g, d in zip(groups, decays, strict=True)]
+        self.optimizer = torch.optim.AdamW(
+            lists, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.epsilon, fused=True
+        )
+        self.average = None if recipe.ema_decay is None else _moving_average(self.parameters, recipe.ema_decay)
+        kind = PartialState().device.type
+        self.scaler = torch.amp.GradScaler(kind, enabled=recipe.precision == "fp16")
+        self.main = PartialState().is_main_process
+        self.step = 0
+        self.totals: list[Mapping[str, Tensor]] = []
+        self.validated = 0
+        self._resume()
+        self.saved = time.monotonic()
+        for module in modules.values():
+            module.train()
+
+    def update(self, values: Mapping[str, Tensor]) -> None:
+        """One AdamW update from the accumulated gradients; `values` are kept for the next log line."""
+        if PartialState().num_processes > 1:
+            for parameter in self.parameters:
+                if parameter.grad is not None:
+                    parameter.grad = reduce(parameter.grad, "mean")
+        factor = learning_rate_factor(self.step, self.recipe)
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * factor
+        if self.recipe.max_grad_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            for parameters in self.clipped:
+                nn.utils.clip_grad_norm_(parameters, self.recipe.max_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.step(self.parameters)
+        self.totals.append(values)
+        self.step += 1
+
+    def report(self, validate: Callable[[], Mapping[str, float]] | None) -> dict[str, float]:
+        """Log means since the last report, validate and write a checkpoint when due; the scalars logged."""
+        line = {key: torch.stack([v[key] for v in self.totals]).mean().item() for key in self.totals[0]}
+        self.totals.clear()
+        if not math.isfinite(line["loss"]):
+            raise InputError(f"training diverged: the loss is {line['loss']} at step {self.step}; lower learning_rate")
+        every, done = self.recipe.validate_every, self.step >= self.recipe.steps
+        if validate is not None and (done or (every is not None and self.step - self.validated >= every)):
+            line |= {f"validation/{key}": value for key, value in self._validated(validate).items()}
+            self.validated = self.step
+        line["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        if self.main:
+            with open(self.folder / METRICS, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": self.step, **line}) + "\n")
+            if done or time.monotonic() - self.saved >= self.recipe.checkpoint_seconds:
+                self._save()
+        return line
+
+    def finish(self, logs: Path) -> None:
+        """Leave the averaged weights in the modules, set them to evaluation mode and write the logs."""
+        if self.average is not None:
+            self.average.copy_to(self.parameters)
+        for module in self.modules.values():
+            module.eval()
+        if self.main:
+            logs.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.folder / METRICS, logs / METRICS)
+            with SummaryWriter(str(logs)) as writer:
+                for line in map(json.loads, (logs / METRICS).read_text(encoding="utf-8").splitlines()):
+                    step = line.pop("step")
+                    for name, value in line.items():
+                        writer.add_scalar(name, value, step)
+
+    @torch.no_grad()
+    def _validated(self, validate: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
+        if self.average is not None:
+            self.average.store(self.parameters)
+            self.average.copy_to(self.parameters)
+        for module in self.modules.values():
+            module.eval()
+        values = validate()
+        for module in self.modules.values():
+            module.train()
+        if self.average is not None:
+            self.average.restore(self.parameters)
+        return values
+
+    def _save(self) -> None:
+        state = {
+            "step": self.step,
+            "validated": self.validated,
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+        }
+        with atomic_file(self.folder / CHECKPOINT) as temporary:
+            torch.save(state, temporary)
+        self.saved = time.monotonic()
+
+    def _resume(self) -> None:
+        """Load the checkpoint and forget log lines after it; without one, start an empty log."""
+        lines: list[str] = []
+        if (self.folder / CHECKPOINT).is_file():
+            state = torch.load(self.folder / CHECKPOINT, map_location="cpu", weights_only=True)
+            self.step, self.validated = state["step"], state["validated"]
+            for name, module in self.modules.items():
+                module.load_state_dict(state["modules"][name])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+                self.average.to(device=self.parameters[0].device)
+            kept = (self.folder / METRICS).read_text(encoding="utf-8").splitlines()
+            lines = [line for line in kept if json.loads(line)["step"] <= self.step]
+        PartialState().wait_for_everyone()
+        if self.main:
+            with atomic_file(self.folder / METRICS) as temporary:
+                temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")

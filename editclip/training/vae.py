@@ -1,0 +1,135 @@
+"""Train a VAE on the images of triplets: `python -m editclip.training.vae`.
+
+`architecture` is "patch" (a PatchVAE, for small images) or "autoencoder_kl" (diffusers' AutoencoderKL).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from torch import Tensor
+from torch.nn import functional
+
+from editclip import stage
+from editclip.data.triplets import Triplets
+from editclip.patch_vae import PatchVAE
+from editclip.training import loop
+from editclip.training.diffusion import to_pixels
+from editclip.training.recipe import Recipe, build, training_job
+
+STATISTICS_IMAGES = 4096  # images behind the principal components and the latents' mean and deviation
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAERecipe(Recipe):
+    """Recipe of a VAE.
+
+    Attributes:
+        architecture: "patch" or "autoencoder_kl".
+        resolution: image side in pixels.
+        model: arguments of the class behind `architecture`.
+        l1_weight, mse_weight: weights of the reconstruction errors (pixels in [-1, 1], mean over elements).
+        kl_weight: weight of the divergence from a standard normal (sum over latent elements, mean over images).
+    """
+
+    architecture: Literal["patch", "autoencoder_kl"]
+    resolution: int
+    model: dict[str, Any]
+    l1_weight: float
+    mse_weight: float
+    kl_weight: float
+
+
+def psnr(images: Tensor, truth: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of images in [-1, 1], of the error pooled over all of them."""
+    return float(10 * torch.log10(4 / functional.mse_loss(images.clamp(-1, 1), truth)))
+
+
+def training_loss(vae: PatchVAE | AutoencoderKL, recipe: VAERecipe) -> loop.LossFunction:
+    """Reconstruction from a posterior sample, plus the divergence."""
+
+    def loss(images: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
+        pixels = to_pixels(images.to(loop.device()))
+        (posterior,) = vae.encode(pixels, return_dict=False)
+        (decoded,) = vae.decode(posterior.sample(generator), return_dict=False)
+        l1, mse, kl = functional.l1_loss(decoded, pixels), functional.mse_loss(decoded, pixels), posterior.kl().mean()
+        total = recipe.l1_weight * l1 + recipe.mse_weight * mse + recipe.kl_weight * kl
+        return {"loss": total, "l1": l1, "mse": mse, "kl": kl}
+
+    return loss
+
+
+def validation(vae: PatchVAE | AutoencoderKL, images: Tensor) -> Callable[[], Mapping[str, float]]:
+    """PSNR of held-out images (uint8) decoded from their posterior mode."""
+
+    def validate() -> Mapping[str, float]:
+        pixels = to_pixels(images.to(loop.device()))
+        parts = [vae.decode(vae.encode(p, return_dict=False)[0].mode(), return_dict=False)[0] for p in pixels.split(64)]
+        return {"psnr": psnr(torch.cat(parts), pixels)}
+
+    return validate
+
+
+@torch.no_grad()
+def scaling_factor(vae: PatchVAE | AutoencoderKL, pixels: Tensor) -> float:
+    """1 / deviation of posterior samples, as Stable Diffusion's 0.18215 was set (arXiv:2112.10752, app. G)."""
+    generator = loop.seeded(0, "scaling factor")
+    return float(1 / torch.cat([vae.encode(p, return_dict=False)[0].sample(generator) for p in pixels.split(64)]).std())
+
+
+def sample_images(triplets: Triplets, count: int) -> Tensor:
+    """Up to `count` uint8 images spread evenly over a split, half of them edited."""
+    rows = torch.linspace(0, len(triplets) - 1, min(count // 2, len(triplets))).long()
+    return torch.cat(triplets.batch(rows.tolist()))
+
+
+def train(
+    recipe: VAERecipe, training: Triplets, held_out: Triplets, seed: int, checkpoints: Path, logs: Path
+) -> PatchVAE | AutoencoderKL:
+    """Train a VAE and set its scaling factor; see `loop.fit` for the folders."""
+    statistics = to_pixels(sample_images(training, STATISTICS_IMAGES))
+    vae: PatchVAE | AutoencoderKL
+    if recipe.architecture == "patch":
+        vae = build(PatchVAE, recipe.model, sample_size=recipe.resolution)
+        vae.start_from_principal_components(statistics)
+    else:
+        vae = build(AutoencoderKL, recipe.model, sample_size=recipe.resolution)
+    vae.to(loop.device())
+
+    def load(indices: Tensor) -> Tensor:
+        edited = indices >= len(training)
+        original, after = training.batch((indices % len(training)).tolist())
+        return torch.where(edited[:, None, None, None], after, original)
+
+    loop.fit(
+        training_loss(vae, recipe),
+        loop.decay_groups(vae),
+        recipe,
+        modules={"vae": vae},
+        draw=loop.shuffled_batches(2 * len(training), recipe.batch_size, seed),
+        load=load,
+        seed=seed,
+        validate=validation(vae, sample_images(held_out, 512)),
+        checkpoints=checkpoints,
+        logs=logs,
+    )
+    if isinstance(vae, PatchVAE):
+        vae.standardise(statistics.to(loop.device()))
+    vae.register_to_config(scaling_factor=scaling_factor(vae, statistics.to(loop.device())))
+    return vae
+
+
+def main() -> None:
+    """Train from the command line."""
+    with training_job("editclip.training.vae", VAERecipe, __doc__, ["triplets"]) as job:
+        folder, size = job.inputs["triplets"], job.recipe.resolution
+        training, held_out = (Triplets(folder, split, size) for split in ("train", "validation"))
+        vae = train(job.recipe, training, held_out, job.seed, checkpoints=job.checkpoints, logs=job.logs)
+        vae.save_pretrained(job.out)
+
+
+if __name__ == "__main__":
+    stage.run(main)

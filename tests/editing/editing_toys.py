@@ -1,0 +1,211 @@
+"""Writers of a toy benchmark, of a toy method, and of tiny random weights in the released layouts."""
+
+import csv
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKL,
+    EulerAncestralDiscreteScheduler,
+    StableDiffusionInstructPix2PixPipeline,
+    UNet2DConditionModel,
+)
+from PIL import Image
+from safetensors.torch import save_file
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+)
+
+from editclip.data.bench import Bench
+from editclip.storage import file_digest
+
+SIZE = 32
+MANIFEST = ("sample_id", "group", "edit_type", "family", "exemplar_id", "query_id", "exemplar_before",
+            "exemplar_after", "query", "instruction", "caption_before", "caption_after", "text_origin", "ground_truth",
+            "edit_mask")  # fmt: skip
+EDITOR = '''
+"""A method that shows all it is given, notes each call in a file, and fails or dies on demand."""
+
+import os
+import signal
+
+import numpy as np
+import torch
+from PIL import Image
+
+LABEL = "Toy"
+PAPER = ""
+LICENSE = "Apache-2.0"
+CONDITIONING = "exemplar"
+NEEDS = ("exemplar", "instruction")
+WEIGHTS = ()
+RESOLUTION = None
+GPU_GB = 0
+DETERMINISTIC = True
+TRAINED_ON = ()
+OPTIONS = {"strength": 40.0}
+
+
+def note(what):
+    with open(os.environ["TOY_LOG"], "a") as file:
+        file.write(what + "\\n")
+    if len(open(os.environ["TOY_LOG"]).readlines()) == int(os.environ.get("TOY_KILL", "-1")):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Toy:
+    def __init__(self, strength):
+        self.strength = strength
+
+    def prepare(self, exemplar):
+        note("prepare " + exemplar.exemplar_id)
+        if exemplar.exemplar_id in os.environ.get("TOY_BAD", ""):
+            raise RuntimeError("cannot invert\\nthis second line is not a reason")
+        change = np.asarray(exemplar.after, float).mean((0, 1)) - np.asarray(exemplar.before, float).mean((0, 1))
+        return {"change": torch.from_numpy(change)}
+
+    def edit(self, requests):
+        images = []
+        for request in requests:
+            note("edit")
+            if request.instruction in os.environ.get("TOY_BAD", "-"):
+                raise RuntimeError("cannot edit")
+            noise = np.random.default_rng(request.seed).normal(0, self.strength, (*request.query.size, 3))
+            pixels = np.asarray(request.query) + request.prepared["change"].numpy() + noise
+            images.append(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)))
+        return images
+
+
+def load(weights, options, device):
+    return Toy(options["strength"])
+'''
+
+
+def photo(seed: int) -> Image.Image:
+    """A smooth random RGB image."""
+    noise = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+
+
+def write_bench(
+    folder: Path,
+    exemplars: Mapping[str, int] | None = None,
+    change: Callable[[int, dict[str, str]], None] = lambda index, row: None,
+) -> Bench:
+    """Edit types with the given numbers of exemplars (default: three of two) × 2 queries; `change` may alter rows."""
+    (folder / "frames").mkdir(parents=True)
+    rows: list[dict[str, str]] = []
+    for number, (edit_type, count) in enumerate((exemplars or {"red": 2, "snow": 2, "ship": 2}).items()):
+        for index in range(max(count, 2)):
+            for side in (0, 1):
+                photo(1000 * number + 10 * index + side).save(folder / f"frames/{edit_type}-e{index}_{side}.png")
+                photo(1000 * number + 500 + 10 * index + side).save(folder / f"frames/{edit_type}-q{index}_{side}.png")
+        for exemplar, query in ((e, q) for e in range(count) for q in range(2)):
+            name = f"frames/{edit_type}"
+            row = {
+                "sample_id": f"g-{edit_type}-e{exemplar}-q{query}", "group": "g", "edit_type": edit_type, "family": "f",
+                "exemplar_id": f"g-{edit_type}-e{exemplar}", "query_id": f"g-{edit_type}-q{query}",
+                "exemplar_before": f"{name}-e{exemplar}_0.png", "exemplar_after": f"{name}-e{exemplar}_1.png",
+                "query": f"{name}-q{query}_0.png", "instruction": f"make it {edit_type}",
+                "caption_before": "a house", "caption_after": f"a {edit_type} house", "text_origin": "benchmark",
+                "ground_truth": f"{name}-q{query}_1.png", "edit_mask": "",
+            }  # fmt: skip
+            change(len(rows), row)
+            rows.append(row)
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, MANIFEST)
+        writer.writeheader()
+        writer.writerows(rows)
+    facts = {"name": "toy", "resolution": SIZE, "digest": file_digest(folder / "manifest.csv"), "counts": {}}
+    (folder / "bench.json").write_text(json.dumps(facts))
+    return Bench.load(folder)
+
+
+def entry(editor: str, **changes: Any) -> dict[str, Any]:
+    """A method entry of a config."""
+    name = editor.split(".")[-1]
+    return {"name": name, "editor": editor, "exemplars": "own", "batch_size": 4, "options": {}} | changes
+
+
+def write_tokenizer(folder: Path) -> CLIPTokenizer:
+    """CLIP's byte alphabet without any merge: every letter is a token."""
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = [chr(code) for code in (*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324))]
+    tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+    (folder / "special_tokens_map.json").write_text(json.dumps(special | {"pad_token": "<|endoftext|>"}))
+    settings = {**special, "pad_token": "<|endoftext|>", "model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return CLIPTokenizer.from_pretrained(str(folder))
+
+
+def _tower(**more: Any) -> dict[str, Any]:
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return {**sizes, "hidden_act": "quick_gelu", **more}
+
+
+def _unet() -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=SIZE // 2,
+        in_channels=8,
+        out_channels=4,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        norm_num_groups=8,
+        attention_head_dim=8,
+        cross_attention_dim=16,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    )
+
+
+def write_weights(folder: Path) -> dict[str, Path]:
+    """ip2p/, editclip/ and editclip_ip2p/ with random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tokenizer = write_tokenizer(folder / "editclip")
+        ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+        text = _tower(vocab_size=len(tokenizer), **ids)
+        vae = AutoencoderKL(
+            block_out_channels=(8, 16),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            norm_num_groups=4,
+            latent_channels=4,
+        )
+        scheduler = EulerAncestralDiscreteScheduler(
+            beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1
+        )
+        StableDiffusionInstructPix2PixPipeline(
+            vae=vae,
+            text_encoder=CLIPTextModel(CLIPTextConfig(**text)),
+            tokenizer=tokenizer,
+            unet=_unet(),
+            scheduler=scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        ).save_pretrained(folder / "ip2p")
+        vision = _tower(image_size=32, patch_size=16, num_channels=6)
+        CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(
+            folder / "editclip"
+        )
+        CLIPImageProcessorPil(size={"height": 32, "width": 32}, do_center_crop=False).save_pretrained(
+            folder / "editclip"
+        )
+        _unet().save_pretrained(folder / "editclip_ip2p" / "unet")
+        projection = {"proj.weight": torch.randn(16, 16) / 4, "proj.bias": torch.zeros(16)}
+        projection |= {"norm.weight": torch.ones(16), "norm.bias": torch.zeros(16)}
+        save_file(projection, folder / "editclip_ip2p" / "image_proj_model.safetensors")
+    return {name: folder / name for name in ("ip2p", "editclip", "editclip_ip2p")}

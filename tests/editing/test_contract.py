@@ -1,0 +1,195 @@
+"""The contract suite passes for every method here, and each of its checks catches the method that breaks it."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from editing_toys import entry
+from PIL import Image
+
+from editclip import stage
+from editclip.editing import EditRequest, Exemplar, contract
+from editclip.editing.cards import Card, editor_names, parse_method
+from editclip.editing.contract import check
+
+STEPS = {"num_inference_steps": 3}
+# What a weak method keeps over from one call to the next.
+Hook = Callable[[list[Image.Image], Sequence[EditRequest]], Any]
+CARD = Card("Weak", "", "Apache-2.0", "exemplar", ("exemplar", "instruction"), (), None, 0, True, (), {})
+
+
+class Weak:
+    """An honest method (query, exemplar and noise averaged) whose result passes through `hook`."""
+
+    def __init__(self, hook: Hook = lambda images, requests: images, prepared: Any = None) -> None:
+        self.hook, self.prepared, self.calls = hook, prepared, 0
+
+    def prepare(self, exemplar: Exemplar) -> dict[str, torch.Tensor]:
+        if self.prepared is not None:
+            return {"mean": self.prepared}
+        return {"mean": torch.from_numpy(np.asarray(exemplar.after).mean((0, 1)))}
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
+        self.calls += 1
+        images = []
+        for request in requests:
+            request.require("instruction")
+            noise = np.random.default_rng(request.seed).integers(0, 256, (*request.query.size, 3))
+            pixels = (np.asarray(request.query) + request.prepared["mean"].numpy() + noise) / 3
+            if not np.isfinite(pixels).all():
+                raise FloatingPointError("not finite")
+            images.append(Image.fromarray(pixels.astype(np.uint8)))
+        result: list[Image.Image] = self.hook(images, requests)
+        return result
+
+
+def broken(editor: Any, card: Card = CARD) -> list[str]:
+    """Names of the promises that are not kept."""
+    return [finding.check for finding in check(editor, card) if not finding.passed]
+
+
+def test_an_honest_method_passes() -> None:
+    findings = check(Weak(), CARD)
+    assert all(finding.passed for finding in findings) and len(findings) == 13
+    assert next(f.detail for f in findings if f.check == "another seed") == "gives other images"
+
+
+@pytest.mark.parametrize("name", editor_names())
+def test_every_method_here_keeps_the_contract(name: str, weights: dict[str, Path]) -> None:
+    options = STEPS if "num_inference_steps" in parse_method(entry(name)).card.options else {}
+    method = parse_method(entry(name, options=options))
+    findings = check(method.load(weights, "cpu"), method.card, 32)
+    assert [(f.check, f.detail) for f in findings if not f.passed] == []
+
+
+def _brighten(image: Image.Image, by: int) -> Image.Image:
+    return Image.fromarray((np.asarray(image, np.int16) + by).clip(0, 255).astype(np.uint8))
+
+
+def _spoil_query(images: list[Image.Image], requests: Sequence[EditRequest]) -> list[Image.Image]:
+    requests[0].query.putpixel((0, 0), (1, 2, 3))
+    return images
+
+
+def _spoil_prepared(images: list[Image.Image], requests: Sequence[EditRequest]) -> list[Image.Image]:
+    requests[0].prepared["mean"].add_(1)
+    return images
+
+
+def _print(images: list[Image.Image], requests: Sequence[EditRequest]) -> list[Image.Image]:
+    print("editing")
+    return images
+
+
+def _write(folder: Path) -> Hook:
+    def hook(images: list[Image.Image], requests: Sequence[EditRequest]) -> list[Image.Image]:
+        images[0].save(folder / "debug.png")
+        return images
+
+    return hook
+
+
+def _write_from_c(images: list[Image.Image], requests: Sequence[EditRequest]) -> list[Image.Image]:
+    from safetensors.torch import save_file  # written by Rust, which Python's audit does not see
+
+    save_file({"a": torch.ones(1)}, "debug.safetensors")
+    return images
+
+
+def _print_from_c(images: list[Image.Image], requests: Sequence[EditRequest]) -> list[Image.Image]:
+    import os
+
+    os.write(1, b"editing")
+    return images
+
+
+def _draw(generator: Callable[[], Any]) -> Hook:
+    def hook(images: list[Image.Image], requests: Sequence[EditRequest]) -> list[Image.Image]:
+        generator()
+        return images
+
+    return hook
+
+
+@pytest.mark.parametrize(
+    ("hook", "promises"),
+    [
+        (lambda images, requests: [i.resize((8, 8)) for i in images], ["size and mode"]),
+        (lambda images, requests: [i.convert("RGBA") for i in images], ["size and mode"]),
+        (lambda images, requests: [Image.new("RGB", i.size) for i in images], ["no blank image"]),
+        (lambda images, requests: [_brighten(i, 2 * len(images)) for i in images], ["batch size does not matter"]),
+        (lambda images, requests: [_brighten(i, 9 * n) for n, i in enumerate(images)], ["order does not matter"]),
+        (_spoil_query, ["inputs untouched"]),
+        (_spoil_prepared, ["inputs untouched"]),
+        (_print, ["nothing printed"]),
+        (_print_from_c, ["nothing printed"]),
+        (_write_from_c, ["no file written"]),
+        (_draw(random.random), ["global random state untouched"]),
+        (_draw(lambda: np.random.rand()), ["global random state untouched"]),
+        (_draw(lambda: torch.rand(1)), ["global random state untouched"]),
+    ],
+)
+def test_each_check_catches_its_method(hook: Hook, promises: list[str]) -> None:
+    assert set(promises) <= set(broken(Weak(hook)))
+
+
+def test_side_effects_are_found_alone(tmp_path: Path) -> None:
+    assert broken(Weak(_print)) == ["nothing printed"]
+    assert broken(Weak(_write(tmp_path))) == ["no file written"]
+    assert broken(Weak(_draw(random.random))) == ["global random state untouched"]
+
+
+def test_a_method_with_a_memory_is_caught_unless_it_says_so() -> None:
+    def remember(editor: Weak) -> Weak:
+        editor.hook = lambda images, requests: [_brighten(image, 3 * editor.calls) for image in images]
+        return editor
+
+    assert "same seed, same image" in broken(remember(Weak()))
+    assert broken(remember(Weak()), replace(CARD, deterministic=False)) == []
+
+
+def test_a_method_that_drops_an_image_is_caught() -> None:
+    assert "size and mode" in broken(Weak(lambda images, requests: images[:-1]))
+
+
+def test_a_method_that_raises_is_reported() -> None:
+    def refuse(images: list[Image.Image], requests: Sequence[EditRequest]) -> list[Image.Image]:
+        raise RuntimeError("out of memory\nsecond line")
+
+    assert [(f.check, f.detail) for f in check(Weak(refuse), CARD)] == [("runs", "RuntimeError: out of memory")]
+
+
+@pytest.mark.parametrize("tensor", [torch.tensor([1.0, torch.nan, 1.0]), torch.ones(3, requires_grad=True), [1.0]])
+def test_unusable_prepared_tensors_are_caught(tensor: Any) -> None:
+    class Tolerant(Weak):
+        def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
+            return [request.query.copy() for request in requests]
+
+    assert "prepared tensors are on the CPU and finite" in broken(Tolerant(prepared=tensor))
+
+
+def test_an_image_instead_of_an_error_is_caught() -> None:
+    class Tolerant(Weak):
+        def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
+            return [request.query.copy() for request in requests]
+
+    findings = check(Tolerant(), CARD)
+    assert [f.check for f in findings if not f.passed] == ["raises when it cannot edit"]
+
+
+def test_command_line(weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: Any, project: Path) -> None:
+    from editing_toys import EDITOR
+
+    monkeypatch.setenv("TOY_LOG", str(project / "log.txt"))
+    (project / "toy.py").write_text(EDITOR)
+    monkeypatch.setattr("sys.argv", ["contract", "baselines.toy", "--resolution", "32"])
+    with pytest.raises(SystemExit) as caught:
+        stage.run(contract.main)
+    table = capsys.readouterr().out
+    assert caught.value.code == 1 and table.startswith("| promise | kept | detail |")
+    assert "| size and mode | yes |" in table and "| no file written | **no** |" in table

@@ -1,0 +1,116 @@
+"""A run folder with planted scores: every mean has a closed form, every picture is noise."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from editclip.storage import file_digest, write_json
+
+TYPES = {"to_night": "global", "colour_red": "colour", "add_hat": "addition"}
+EXEMPLARS, QUERIES, SIDE = 2, 3, 8
+METHODS = {  # name: (conditioning, exemplars, seeds, offset of its scores)
+    "ip2p": ("text", "own", (0, 1), 0.2),
+    "editclip": ("exemplar", "own", (0, 1), 0.3),
+    "shuffled-editclip": ("exemplar", "shuffled", (0,), 0.1),
+    "copy_query": ("none", "own", (0,), 0.0),
+}
+FAMILIES = {
+    "lpips": ("lpips_alex", "lpips_vgg"),
+    "clip": ("clip", "clip_dir_captions", "clip_dir_instruction", "s_visual", "s_visual_dist"),
+    "editclip": ("ec2t", "ec2ec"),
+    "ground_truth": ("psnr", "ssim"),
+}
+DIRECTIONS = ("clip_dir_captions", "clip_dir_instruction", "s_visual", "s_visual_dist")
+FACTS = {"lpips": {"lpips": {"trunk": "random_trunk"}}, "clip": {"clip_dir": "clip_dir_captions"}}
+
+
+def score(method: str, metric: str, sample: int, seed: int) -> float:
+    """The planted value: linear in everything, so that means are known."""
+    base = METHODS[method][3] + 0.01 * sample + 0.1 * seed
+    return 10 * base if metric == "psnr" else base
+
+
+def config(paper: Path) -> dict:
+    """A tables config of all methods."""
+    rows = [{"name": n, "exemplars": m[1], "seeds": list(m[2]), "tables": ["table1"]} for n, m in METHODS.items()]
+    return {
+        "label": "planted",
+        "notice": "Planted scores of a test.",
+        "paper": str(paper),
+        "seeds": [0, 1],
+        "methods": rows,
+    }
+
+
+def write_run(run: Path) -> pd.DataFrame:
+    """Fill `run` with bench/, edits/, scores/ and weights/ logs; the manifest."""
+    random = np.random.default_rng(0)
+
+    def picture(path: Path) -> str:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        colours = random.integers(0, 256, (2, 2, 3), dtype=np.uint8)
+        Image.fromarray(colours).resize((SIDE, SIDE), Image.Resampling.BILINEAR).save(path)
+        return path.name
+
+    manifest = _manifest()
+    columns = ("exemplar_before", "exemplar_after", "query", "ground_truth")
+    for frame in sorted({f for c in columns for f in manifest[c]}):
+        picture(run / "bench" / frame)
+    manifest.to_csv(run / "bench" / "manifest.csv", index=False)
+    for name, (conditioning, _, seeds, _) in METHODS.items():
+        for seed in seeds:
+            folder = run / "edits" / name / f"seed={seed}"
+            files = [picture(folder / f"{s}.png") for s in manifest["sample_id"]]
+            write_json(folder / "method.json", {"name": name, "conditioning": conditioning})
+            _write_scores(run, name, seed, manifest, _write_edits(folder, manifest, seed, files))
+    log = [{"step": s, "loss": 1 / (1 + s), "learning_rate": 1e-4} for s in range(50)]
+    path = run / "weights" / "clip" / "logs" / "metrics.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in log), encoding="utf-8")
+    return manifest
+
+
+def _manifest() -> pd.DataFrame:
+    rows = []
+    for kind, family in TYPES.items():
+        for e in range(EXEMPLARS):
+            for q in range(QUERIES):
+                stem = f"01-{kind}"
+                rows.append({
+                    "sample_id": f"{stem}-e{e}-q{q}", "group": "01", "edit_type": kind, "family": family,
+                    "exemplar_id": f"{stem}-e{e}", "query_id": f"{stem}-q{q}",
+                    "exemplar_before": f"frames/{stem}-e{e}_0.png", "exemplar_after": f"frames/{stem}-e{e}_1.png",
+                    "query": f"frames/{stem}-q{q}_0.png", "instruction": f"make it {kind}", "caption_before": "a thing",
+                    "caption_after": "another thing", "text_origin": "benchmark",
+                    "ground_truth": f"frames/{stem}-q{q}_1.png", "edit_mask": "",
+                })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _write_edits(folder: Path, manifest: pd.DataFrame, seed: int, files: list[str]) -> Mapping[str, str]:
+    digests = [file_digest(folder / f) for f in files]
+    frame = pd.DataFrame({"sample_id": manifest["sample_id"], "seed": seed, "file": files, "sha256": digests})
+    frame = frame.assign(native_size=SIDE, seconds=0.5, status="ok", reason="")
+    frame.to_csv(folder / "edits.csv", index=False)
+    return dict(zip(frame["sample_id"], digests, strict=True))
+
+
+def _write_scores(run: Path, method: str, seed: int, manifest: pd.DataFrame, digests: Mapping[str, str]) -> None:
+    for family, metrics in FAMILIES.items():
+        rows = []
+        for i, sample in enumerate(manifest["sample_id"]):
+            for metric in metrics:
+                lost = method == "copy_query" and metric in DIRECTIONS
+                value = "" if lost else repr(score(method, metric, i, seed))
+                outcome = ("undefined", "the image did not change") if lost else ("ok", "")
+                rows.append((method, sample, metric, value, *outcome, digests[sample]))
+        folder = run / "scores" / method / family
+        folder.mkdir(parents=True, exist_ok=True)
+        columns = ["method", "sample_id", "metric", "value", "status", "reason", "image_sha256"]
+        pd.DataFrame(rows, columns=columns).to_csv(folder / f"seed={seed}.csv", index=False)
+        card = {"metrics": list(metrics), "bench": {"digest": "d", "resolution": SIDE}}
+        write_json(folder / "card.json", card | FACTS.get(family, {}))

@@ -1,0 +1,220 @@
+"""Table 1 against closed-form means of planted scores, and the refusals of bad input."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import run_folder
+from run_folder import EXEMPLARS, METHODS, QUERIES, TYPES, config, write_run
+
+from editclip.errors import InputError
+from editclip.report import tables
+from editclip.report.columns import MEASURED, TABLE1
+from editclip.report.results import RunResults, read_numbers, read_run
+
+PAPER = Path(__file__).parents[2] / "paper" / "table1.csv"
+SAMPLES = len(TYPES) * EXEMPLARS * QUERIES
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("planted")
+    write_run(run)
+    return run
+
+
+@pytest.fixture
+def run(planted: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(planted, tmp_path / "run"))
+
+
+def read(run: Path, settings: dict | None = None) -> RunResults:
+    return read_run(settings or config(PAPER), run / "bench", run / "scores", run / "edits")
+
+
+def written(run: Path, out: Path) -> Path:
+    out.mkdir()
+    tables.write_tables(out, config(PAPER), read(run))
+    return out
+
+
+def change(path: Path, column: str, row: int, value: str) -> None:
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame.loc[row, column] = value
+    frame.to_csv(path, index=False)
+
+
+def expected(method: str) -> float:
+    """Mean over samples of the mean over seeds of a score that is base + 0.01 sample + 0.1 seed."""
+    seeds = METHODS[method][2]
+    return METHODS[method][3] + 0.01 * (SAMPLES - 1) / 2 + 0.1 * sum(seeds) / len(seeds)
+
+
+def test_table1_has_the_planted_means_in_config_order(planted: Path, tmp_path: Path) -> None:
+    table = read_numbers(written(planted, tmp_path / "t") / "table1.csv", TABLE1)
+    assert tuple(table.columns) == TABLE1
+    assert table["method"].tolist() == list(METHODS)
+    for row in table.to_dict("records"):
+        for name in MEASURED:
+            if row["method"] == "copy_query" and name in ("clip_dir", "s_visual_dist"):
+                assert pd.isna(row[name])
+            else:
+                assert row[name] == pytest.approx(expected(row["method"]), abs=1e-6)
+    assert table["runtime_s"].eq(0.5).all() and table["wr_edit"].isna().all()
+
+
+def test_notes_name_the_run_the_trunk_the_form_and_why_a_cell_is_empty(planted: Path, tmp_path: Path) -> None:
+    notes = read_numbers(written(planted, tmp_path / "t") / "table1.csv", TABLE1).set_index("method")["notes"]
+    for part in ("run=planted", "lpips=random_trunk", "clip_dir=eq11", "runtime=batch"):
+        assert notes.str.contains(part, regex=False).all()
+    assert "clip_dir empty: the image did not change" in notes["copy_query"]
+    assert "exemplars=shuffled" in notes["shuffled-editclip"]
+
+
+def test_an_undefined_value_is_counted_and_enters_no_mean(run: Path) -> None:
+    """Without sample 0 (the smallest score) the mean rises from that of 0..17 to that of 1..17."""
+    for seed in METHODS["ip2p"][2]:
+        path = run / "scores" / "ip2p" / "clip" / f"seed={seed}.csv"
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        row = frame.index[frame["metric"] == "clip_dir_captions"][0]
+        for column, value in (("value", ""), ("status", "undefined"), ("reason", "no change")):
+            change(path, column, row, value)
+    results = read(run)
+    table = tables.headline(tables.summarise(tables.long_scores(results), results.methods), results, "x")
+    assert table.loc[0, "clip_dir"] == pytest.approx(expected("ip2p") + 0.01 * 0.5, abs=1e-9)
+    assert "n_undefined=clip_dir:2" in table.loc[0, "notes"]
+
+
+def test_a_sample_with_one_lost_seed_weighs_as_much_as_the_others(run: Path) -> None:
+    path = run / "scores" / "ip2p" / "editclip" / "seed=1.csv"
+    row = pd.read_csv(path).query("metric == 'ec2ec'").index[0]
+    for column, value in (("value", ""), ("status", "undefined"), ("reason", "r")):
+        change(path, column, row, value)
+    results = read(run)
+    table = tables.headline(tables.summarise(tables.long_scores(results), results.methods), results, "x")
+    # sample 0 keeps seed 0 alone: its mean falls by 0.05, the table's by 0.05 / 18
+    assert table.loc[0, "ec2ec"] == pytest.approx(expected("ip2p") - 0.05 / SAMPLES, abs=1e-9)
+
+
+def test_full_table_agrees_with_table1_and_has_sd_over_seeds_and_types(planted: Path, tmp_path: Path) -> None:
+    out = written(planted, tmp_path / "t")
+    full = pd.read_csv(out / "table1_full.csv", keep_default_na=False)
+    table = pd.read_csv(out / "table1.csv", keep_default_na=False).set_index("method")
+    whole = full[(full["scope"] == "all") & (full["metric"] == "ec2ec")].set_index("method")
+    assert (whole["mean"].astype(str) == table["ec2ec"].astype(str)).all()
+    assert float(whole.loc["ip2p", "seed_sd"]) == pytest.approx(0.1 / 2**0.5, abs=1e-6)  # sd of (x, x + 0.1), ddof 1
+    assert whole.loc["copy_query", "seed_sd"] == ""
+    types = full[(full["scope"] == "type") & (full["metric"] == "ec2ec") & (full["method"] == "copy_query")]
+    first = dict(zip(types["scope_value"], types["mean"].astype(float), strict=True))
+    each = EXEMPLARS * QUERIES  # samples of a type are consecutive: 0..5, 6..11, 12..17
+    wanted = {t: 0.01 * (i * each + (each - 1) / 2) for i, t in enumerate(TYPES)}
+    assert first == pytest.approx(wanted, abs=1e-6)
+    assert set(full.loc[full["scope"] == "family", "scope_value"]) == set(TYPES.values())
+
+
+def test_types_of_one_name_in_two_groups_stay_apart(run: Path) -> None:
+    manifest = run / "bench" / "manifest.csv"
+    for row in range(3):
+        change(manifest, "group", row, "02")
+    long = tables.long_scores(read(run))
+    assert {"01-to_night", "02-to_night", "add_hat"} <= set(long["type"])
+
+
+def test_the_paper_stands_beside_methods_of_both_tables_with_the_sign_of_the_difference() -> None:
+    """The paper: IP2P 0.418 and EditCLIP 0.477 EC2EC; LPIPS 0.295 and 0.233 (Table 1)."""
+    ours = pd.DataFrame(
+        {"method": ["ip2p", "editclip", "copy_query"], "ec2ec": [0.1, 0.2, 0.0], "lpips": [0.1, 0.3, 0.0]}
+    )
+    ours = ours.reindex(columns=["method", *MEASURED, "runtime_s"])
+    versus = tables.against_paper(ours, pd.read_csv(PAPER)).set_index(["method", "metric"])
+    assert set(versus.index.get_level_values("method")) == {"ip2p", "editclip"}
+    assert versus.loc[("ip2p", "ec2ec"), ["paper", "same_sign"]].tolist() == [0.418, "yes"]
+    assert versus.loc[("ip2p", "lpips"), "same_sign"] == "no"
+    assert pd.isna(versus.loc[("ip2p", "runtime_s"), "same_sign"])
+
+
+def test_prompt_diffusion_is_found_under_its_name_in_the_paper() -> None:
+    ours = pd.DataFrame({"method": ["prompt_diffusion"], **{c: [0.5] for c in (*MEASURED, "runtime_s")}})
+    assert tables.against_paper(ours, pd.read_csv(PAPER))["paper_method"].unique().tolist() == ["PromptDiffusion"]
+
+
+def test_unequal_cards_are_refused_by_key_and_methods(run: Path) -> None:
+    path = run / "scores" / "editclip" / "lpips" / "card.json"
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps(card | {"bench": {"digest": "other"}}))
+    with pytest.raises(InputError, match="lpips differ in 'bench': ip2p .* editclip"):
+        read(run)
+
+
+@pytest.mark.parametrize(
+    ("file", "edit", "message"),
+    [
+        ("scores/ip2p/clip/seed=1.csv", lambda p: p.unlink(), "seed=1.csv is missing"),
+        ("scores/ip2p/clip/seed=1.csv", lambda p: _without(p, "status"), "lacks the column 'status'"),
+        ("scores/ip2p/clip/seed=1.csv", lambda p: _repeat(p), "row 92 repeats sample_id '01-to_night-e0-q0'"),
+        ("scores/ip2p/clip/seed=1.csv", lambda p: change(p, "sample_id", 0, "x"), "names sample 'x'"),
+        ("scores/ip2p/clip/seed=1.csv", lambda p: change(p, "value", 3, "nan"), "row 5: value 'nan' of an ok row"),
+        ("scores/ip2p/clip/seed=1.csv", lambda p: change(p, "status", 3, "fine"), "row 5: status 'fine' is none of"),
+        ("scores/ip2p/clip/seed=1.csv", lambda p: change(p, "image_sha256", 3, "0"), "scored on another image"),
+        ("scores/ip2p/clip/seed=1.csv", lambda p: change(p, "method", 3, "visii"), "row 5 is of method 'visii'"),
+        ("edits/ip2p/seed=0/edits.csv", lambda p: _drop(p), "lacks sample '01-add_hat-e1-q2'"),
+        ("edits/ip2p/seed=0/method.json", lambda p: p.write_text("{}"), "lacks 'conditioning'"),
+        ("bench/manifest.csv", lambda p: _repeat(p), "repeats sample_id"),
+        ("scores/ip2p/lpips", shutil.rmtree, "ip2p/lpips/card.json is missing"),
+    ],
+)
+def test_bad_input_is_named(run: Path, file: str, edit, message: str) -> None:  # type: ignore[no-untyped-def]
+    edit(run / file)
+    with pytest.raises(InputError, match=message):
+        read(run)
+
+
+def _without(path: Path, column: str) -> None:
+    pd.read_csv(path, dtype=str).drop(columns=column).to_csv(path, index=False)
+
+
+def _repeat(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, lines[1]]) + "\n")
+
+
+def _drop(path: Path) -> None:
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+
+
+def test_only_methods_of_this_table_are_read(run: Path) -> None:
+    settings = config(PAPER)
+    settings["methods"][0]["tables"] = ["table2"]
+    assert [m.name for m in read(run, settings).methods] == list(METHODS)[1:]
+    settings["methods"] = []
+    with pytest.raises(InputError, match="no method of the config has 'table1'"):
+        read(run, settings)
+
+
+def test_the_paper_tables_hold_the_papers_numbers() -> None:
+    """EditCLIP, arXiv 2503.20318, Tables 1 and 2."""
+    first = pd.read_csv(PAPER).set_index("method")
+    assert tuple(first.reset_index().columns) == TABLE1[:-1]
+    assert first.loc["EditCLIP", ["lpips", "ec2ec", "runtime_s"]].tolist() == [0.233, 0.477, 1.8]
+    assert first.loc["PromptDiffusion", ["s_visual_dist", "wr_edit"]].tolist() == [0.906, 91.80]
+    second = pd.read_csv(PAPER.with_name("table2.csv")).set_index("judgement")
+    assert second.loc["edit", ["s_visual", "ec2ec"]].tolist() == [0.240, 0.372]
+
+
+def test_the_stage_writes_utf8_lf_files_and_is_repeatable(planted: Path, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    arguments = ["tables", "--config", json.dumps(config(PAPER)), "--bench", str(planted / "bench"), "--scores",
+                 str(planted / "scores"), "--edits", str(planted / "edits"), "--out"]  # fmt: skip
+    for name in ("a", "b"):
+        monkeypatch.setattr("sys.argv", [*arguments, str(tmp_path / name)])
+        tables.main()
+    files = sorted(p.name for p in (tmp_path / "a").iterdir() if p.name != "provenance.json")
+    assert files == ["table1.csv", "table1.md", "table1.tex", "table1_full.csv", "table1_full.md", "table1_full.tex",
+                     "table1_vs_paper.csv", "table1_vs_paper.md"]  # fmt: skip
+    for name in files:
+        content = (tmp_path / "a" / name).read_bytes()
+        assert content == (tmp_path / "b" / name).read_bytes()
+        assert b"\r" not in content and content.decode("utf-8").endswith("\n")
+    assert run_folder.config(PAPER)["notice"] in (tmp_path / "a" / "table1_vs_paper.md").read_text()

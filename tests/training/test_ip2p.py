@@ -1,0 +1,113 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import training_toys as toys
+from diffusers import StableDiffusionInstructPix2PixPipeline, UNet2DConditionModel
+from PIL import Image
+
+from editclip.data.triplets import Triplets
+from editclip.patch_vae import load_vae
+from editclip.training import diffusion, ip2p
+from editclip.training.diffusion import Latents
+from editclip.training.loop import seeded
+from editclip.training.recipe import read_recipe
+from editclip.training.text_conditioner import TextConditioner
+
+
+@pytest.fixture(scope="module")
+def unet(foundations: Path) -> UNet2DConditionModel:
+    return UNet2DConditionModel.from_pretrained(foundations / "text_to_image", subfolder="unet")
+
+
+def test_at_the_start_the_image_is_ignored(unet: UNet2DConditionModel) -> None:
+    """conv_in: first half and bias copied, second half zero; so the wide UNet equals the text-to-image UNet."""
+    wide = ip2p.with_image_channels(unet, 12)
+    assert torch.equal(wide.conv_in.weight[:, :12], unet.conv_in.weight)
+    assert torch.equal(wide.conv_in.bias, unet.conv_in.bias)
+    assert wide.config.in_channels == 24 and unet.config.in_channels == 12
+    generator = torch.Generator().manual_seed(0)
+    noisy, texts = torch.randn(2, 12, 8, 8, generator=generator), torch.randn(2, 77, 32, generator=generator)
+    expected = unet(noisy, 500, texts).sample
+    nothing = torch.cat([noisy, torch.zeros_like(noisy)], dim=1)
+    torch.testing.assert_close(wide(nothing, 500, texts).sample, expected, rtol=0, atol=1e-6)
+    image = torch.cat([noisy, torch.randn(2, 12, 8, 8, generator=generator)], dim=1)
+    torch.testing.assert_close(wide(image, 500, texts).sample, expected, rtol=0, atol=1e-6)
+
+
+def test_the_stock_pipeline_loads_and_edits(foundations: Path) -> None:
+    pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(foundations / "ip2p")
+    assert pipeline.unet.config.in_channels == 24
+    assert pipeline.scheduler.config.prediction_type == "v_prediction"
+    assert type(pipeline.scheduler).__name__ == "EulerAncestralDiscreteScheduler"
+    query = Image.new("RGB", (32, 32), "red")
+    generator = torch.Generator().manual_seed(0)
+    (edit,) = pipeline("make it blue", image=query, num_inference_steps=2, generator=generator).images
+    assert edit.size == (32, 32)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_the_loss_against_the_published_algorithm(
+    foundations: Path, triplets: Path, unet: UNet2DConditionModel, kind: diffusion.PredictionType
+) -> None:
+    """Sampled scaled latents of the edit, unscaled mode of the query, one uniform for both dropouts, written out."""
+    split = Triplets(triplets, "train", 32)
+    vae, text = load_vae(foundations / "vae"), TextConditioner(foundations / "clip")
+    vae.register_to_config(scaling_factor=0.5)
+    wide = ip2p.with_image_channels(unet, 12)
+    torch.nn.init.normal_(wide.conv_in.weight, std=0.1)  # so that the image counts
+    recipe = read_recipe(ip2p.IP2PRecipe, {**toys.IP2P, "random_flip": False, "condition_dropout": 0.2})
+    latents, rows = Latents(vae, split, cache=True), torch.arange(24)
+    scheduler = diffusion.training_scheduler(kind)
+    loss = ip2p.training_loss(wide, latents, text, scheduler, recipe)(latents.load(rows), seeded(5))["loss"]
+
+    generator = seeded(5)
+    queries, edits = (images.float() / 127.5 - 1 for images in split.batch(rows.tolist()))
+    posterior = vae.encode(edits).latent_dist
+    clean = 0.5 * (posterior.mean + posterior.std * torch.randn(24, 12, 8, 8, generator=generator))
+    timesteps = torch.randint(1000, (24,), generator=generator)
+    noise = torch.randn(24, 12, 8, 8, generator=generator)
+    uniform = torch.rand(24, generator=generator)
+    image = vae.encode(queries).latent_dist.mean.clone()
+    image[(uniform >= 0.2) & (uniform < 0.6)] = 0
+    said = ["" if u < 0.4 else split.edit_prompts[i] for i, u in enumerate(uniform)]
+    signal = scheduler.alphas_cumprod[timesteps].sqrt().view(-1, 1, 1, 1)
+    spread = (1 - signal**2).sqrt()
+    output = wide(torch.cat([signal * clean + spread * noise, image], dim=1), timesteps, text(said)).sample
+    target = noise if kind == "epsilon" else signal * noise - spread * clean
+    torch.testing.assert_close(loss, (output - target).square().mean(), rtol=1e-4, atol=0)
+
+
+def test_flips_mirror_both_images(foundations: Path, triplets: Path, unet: UNet2DConditionModel) -> None:
+    """With every image its own mirror image, flipping changes nothing; with others it does."""
+    vae, text = load_vae(foundations / "vae"), TextConditioner(foundations / "clip")
+    wide = ip2p.with_image_channels(unet, 12)
+    torch.nn.init.normal_(wide.conv_in.weight, std=0.1)
+    plain, flipped = (read_recipe(ip2p.IP2PRecipe, {**toys.IP2P, "random_flip": flip}) for flip in (False, True))
+    scheduler, split = diffusion.training_scheduler("epsilon"), Triplets(triplets, "train", 32)
+    latents = Latents(vae, split, cache=False)
+    batch = latents.load(torch.arange(8))
+    symmetric = diffusion.Batch(batch.indices, *(torch.maximum(i, i.flip(-1)) for i in batch[1:]))
+
+    def after_the_flips() -> torch.Generator:
+        generator = seeded(1)
+        torch.rand(8, generator=generator)
+        return generator
+
+    differences = []
+    for images in (symmetric, batch):
+        kept = ip2p.training_loss(wide, latents, text, scheduler, plain)(images, after_the_flips())["loss"]
+        mirrored = ip2p.training_loss(wide, latents, text, scheduler, flipped)(images, seeded(1))["loss"]
+        differences.append(float((kept - mirrored).abs()))
+    assert differences[0] < 1e-6 < differences[1]
+
+
+def test_training_compares_its_edits_with_the_truth(foundations: Path, triplets: Path) -> None:
+    values = json.loads((foundations / "ip2p" / "logs" / "edits.json").read_text())
+    query, truth = Triplets(triplets, "validation", 32).batch([0, 11])
+    error = (query.double() - truth.double()).square().mean()
+    assert values["rows"] == 2
+    assert values["psnr_query"] == pytest.approx(10 * float(torch.log10(255**2 / error)))
+    assert 0 <= values["closer_than_query"] <= 1
+    assert Image.open(foundations / "ip2p" / "logs" / "edits.png").size == (64, 96)

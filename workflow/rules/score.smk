@@ -1,0 +1,49 @@
+# One job scores one metric family for one method over all its seeds; features are encoded once, in the cache.
+
+# family: (stage, the weights it reads)
+FAMILIES = {
+    "lpips": ("editclip.metrics.lpips", []),
+    "clip": ("editclip.metrics.clip", ["clip"]),
+    "editclip": ("editclip.metrics.editclip", ["editclip"]),
+    "ground_truth": ("editclip.metrics.ground_truth", []),
+}
+
+
+rule score:
+    message:
+        "Scoring {wildcards.method}: {wildcards.family}"
+    input:
+        bench=f"{RUN}/bench",
+        edits=lambda wildcards: [
+            f"{RUN}/edits/{wildcards.method}/seed={seed}"
+            for seed in seeds_of(wildcards.method)
+        ],
+        weights=lambda wildcards: [
+            weights_folder(name) for name in FAMILIES[wildcards.family][1]
+        ],
+    output:
+        directory(f"{RUN}/scores/{{method}}/{{family}}"),
+    wildcard_constraints:
+        method="|".join(METHODS),
+        family="|".join(FAMILIES),
+    params:
+        module=lambda wildcards: FAMILIES[wildcards.family][0],
+        config=lambda wildcards: as_json(config["metrics"][wildcards.family]),
+        batch_size=config["metrics"]["batch_size"],
+        edits=f"{RUN}/edits/{{method}}",
+        seeds=lambda wildcards: seeds_of(wildcards.method),
+        weights=lambda wildcards: [
+            f"{name}={weights_folder(name)}" for name in FAMILIES[wildcards.family][1]
+        ],
+        code=lambda wildcards: code_digest(FAMILIES[wildcards.family][0]),
+    resources:
+        gpu=1,
+    log:
+        f"{RUN}/logs/score/{{method}}-{{family}}.log",
+    conda:
+        ENVIRONMENT
+    shell:
+        "python -m {params.module} --config {params.config:q} --bench {input.bench}"
+        " --edits {params.edits} --method {wildcards.method} --seeds {params.seeds}"
+        " --weights {params.weights} --batch-size {params.batch_size}"
+        " --threads {threads} --out {output} 2> >(tee {log} >&2)"

@@ -1,0 +1,77 @@
+# The weights: trained here by a recipe, or checked and linked from a path or a model hub.
+
+# name: (training stage, the weights it starts from, CPU threads of the job)
+TRAININGS = {
+    "clip": ("editclip.training.clip", [], 1),
+    "vae": ("editclip.training.vae", [], 1),
+    "text_to_image": ("editclip.training.text_to_image", ["clip", "vae"], 1),
+    "ip2p": ("editclip.training.ip2p", ["text_to_image"], 2),
+    "editclip": ("editclip.training.contrastive", ["clip"], 1),
+    "editclip_ip2p": ("editclip.training.exemplar_diffusion", ["ip2p", "editclip"], 2),
+}
+
+
+def weights_folder(name):
+    """Folder of one set of weights of this run."""
+    return f"{RUN}/weights/{name}"
+
+
+for _name, (_module, _starts_from, _threads) in TRAININGS.items():
+    if config["weights"][_name]["source"] == "train":
+
+        rule:
+            name:
+                f"train_{_name}"
+            message:
+                f"Training {_name}"
+            input:
+                **{start: weights_folder(start) for start in _starts_from},
+                triplets=TRIPLETS,
+            output:
+                directory(weights_folder(_name)),
+            params:
+                module=_module,
+                recipe=as_json(config["weights"][_name]["recipe"]),
+                seed=config["run"]["seed"],
+                start=" ".join(
+                    f"--{start.replace('_', '-')} {weights_folder(start)}"
+                    for start in _starts_from
+                ),
+                code=code_digest(_module),
+            threads: _threads
+            resources:
+                gpu=1,
+            log:
+                f"{RUN}/logs/train_{_name}.log",
+            benchmark:
+                f"{RUN}/benchmarks/train_{_name}.tsv"
+            conda:
+                ENVIRONMENT
+            shell:
+                "python -m {params.module} --recipe {params.recipe:q} --seed {params.seed}"
+                " --triplets {input.triplets} {params.start}"
+                " --threads {threads} --out {output} 2> >(tee {log} >&2)"
+
+    else:
+
+        rule:
+            name:
+                f"fetch_{_name}"
+            message:
+                f"Fetching and checking {_name}"
+            output:
+                directory(weights_folder(_name)),
+            params:
+                name=_name,
+                config=as_json(config["weights"][_name]),
+                allow=(
+                    "--allow-unpinned" if config["run"]["allow_unpinned"] else ""
+                ),
+                code=code_digest("editclip.weights"),
+            log:
+                f"{RUN}/logs/fetch_{_name}.log",
+            conda:
+                ENVIRONMENT
+            shell:
+                "python -m editclip.weights {params.name} --config {params.config:q} {params.allow}"
+                " --out {output} 2> >(tee {log} >&2)"
