@@ -1,6 +1,7 @@
 """The run's configuration, checked before any job: a wrong key or value is one sentence with the nearest match."""
 
 import difflib
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,16 +47,18 @@ def _sentence(error: jsonschema.ValidationError) -> str:
     return f"config value {_place(error)}: {error.message}"
 
 
+@functools.cache
+def _validator(schema: Path) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(yaml.safe_load(schema.read_text(encoding="utf-8")))
+
+
 def checked_config(config: Mapping[str, Any], schema: str | Path) -> dict[str, Any]:
     """`config` itself when it satisfies the schema and names every method once.
 
     Raises:
         InputError: the violation nearest the top of the file, with key, value, what is allowed and the nearest match.
     """
-    rules = yaml.safe_load(Path(schema).read_text(encoding="utf-8"))
-    violations = sorted(
-        jsonschema.Draft202012Validator(rules).iter_errors(config), key=lambda e: (len(e.absolute_path), str(e.path))
-    )
+    violations = sorted(_validator(Path(schema)).iter_errors(config), key=lambda e: (len(e.absolute_path), str(e.path)))
     if violations:
         raise InputError(_sentence(violations[0]))
     names = [method["name"] for method in config["methods"]]

@@ -1,6 +1,9 @@
 """A wrong config key or value is one sentence: key, value, what is allowed, nearest match."""
 
 import copy
+import dataclasses
+import functools
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,14 @@ SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
 
 
-def loaded(name: str) -> dict[str, Any]:
+@functools.cache
+def parsed(name: str) -> dict[str, Any]:
     config: dict[str, Any] = yaml.safe_load((ROOT / "config" / name).read_text())
     return config
+
+
+def loaded(name: str) -> dict[str, Any]:
+    return copy.deepcopy(parsed(name))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
@@ -40,7 +48,7 @@ def at(config: Any, place: tuple[Any, ...]) -> Any:
     return config
 
 
-FREE = {"options"}  # a method's options are checked against its card
+FREE = {"options", "model"}  # a method's options are checked against its card; a VAE takes its class's arguments
 
 
 @pytest.mark.parametrize("place", [k for k in keys(loaded("micro.yaml")) if not FREE & set(k[:-1])], ids=str)
@@ -82,3 +90,22 @@ def test_two_methods_of_one_name_are_refused() -> None:
     config["methods"].append(config["methods"][0])
     with pytest.raises(InputError, match="ip2p.*2 times"):
         checked_config(config, SCHEMA)
+
+
+RECIPES = {
+    "clip": ("clip", "CLIPRecipe"),
+    "vae": ("vae", "VAERecipe"),
+    "text_to_image": ("text_to_image", "TextToImageRecipe"),
+    "ip2p": ("ip2p", "IP2PRecipe"),
+    "editclip": ("contrastive", "ContrastiveRecipe"),
+    "editclip_ip2p": ("exemplar_diffusion", "ExemplarDiffusionRecipe"),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_schema_knows_the_keys_of_each_recipe(name: str) -> None:
+    module, kind = RECIPES[name]
+    fields = {f.name for f in dataclasses.fields(getattr(importlib.import_module(f"editclip.training.{module}"), kind))}
+    schema = yaml.safe_load(SCHEMA.read_text())
+    recipe = schema["properties"]["weights"]["properties"][name]["properties"]["recipe"]
+    assert set(recipe["properties"]) == set(recipe["required"]) == fields

@@ -39,15 +39,15 @@ class LPIPS:
 
     def card(self) -> dict[str, Any]:
         """What is compared, at which size, by which networks."""
-        return {
+        facts = {
             "reference": "query",
             "version": "0.1",
-            "trunk": self.trunk,
-            "label": "random_trunk" if self.trunk == "random" else "imagenet",
+            "trunk": "random_trunk" if self.trunk == "random" else "imagenet",
             "networks": self.digests,
             "resolution": self.size,
             "preprocessing": "PIL bicubic on uint8, then [-1, 1]",
         }
+        return {"lpips": facts}
 
     def score(self, edits: Sequence[tuple[Sample, Path]]) -> list[dict[str, Score]]:
         """Distances of all outputs; equal (query, output) images are computed once."""

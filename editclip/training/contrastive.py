@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from accelerate import PartialState
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
 from torch.nn.functional import cross_entropy
@@ -21,6 +20,7 @@ from editclip.errors import InputError
 from editclip.model import Clip, EditCLIP, pair_pixels, widened
 from editclip.training import loop
 from editclip.training.recipe import Recipe, training_job
+from editclip.training.run_state import process_state
 
 MAXIMUM_SCALE = 100.0  # CLIP's bound on the logit scale
 VALIDATION_BATCH = 256  # negatives of the validation loss (official: one loader batch)
@@ -63,7 +63,7 @@ def gathered(features: Tensor) -> Tensor:
     over processes, so the update is that of one process with the whole batch. (The official code lets gradients
     through its own rows only and thus gets 1/processes of it, which Adam cancels but for its epsilon.)
     """
-    if PartialState().num_processes == 1:
+    if process_state().num_processes == 1:
         return features
     return torch.cat(all_gather(features))
 

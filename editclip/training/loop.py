@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from editclip.errors import InputError
 from editclip.storage import digest
 from editclip.training.recipe import Recipe
-from editclip.training.run_state import Group, RunState
+from editclip.training.run_state import Group, RunState, process_state
 
 __all__ = ["Group", "LossFunction", "decay_groups", "device", "fit", "seeded", "shuffled_batches"]
 
@@ -28,7 +27,7 @@ LossFunction = Callable[[Any, torch.Generator], Mapping[str, Tensor]]
 
 def device() -> torch.device:
     """The device of this process: its GPU where there is one, else the CPU."""
-    return PartialState(cpu=not torch.cuda.is_available()).device
+    return process_state().device
 
 
 def seeded(seed: int, *purpose: Any) -> torch.Generator:
@@ -109,7 +108,7 @@ def fit(
     run = RunState(groups, recipe, modules, checkpoints, clipped)
     with tqdm(total=recipe.steps, initial=run.step, disable=not run.main, mininterval=1) as bar:
         for parts in _batches(draw, load, range(run.step, recipe.steps), recipe):
-            generator = seeded(seed, "step", run.step, PartialState().process_index)
+            generator = seeded(seed, "step", run.step, process_state().process_index)
             run.update(_accumulate_gradients(loss, parts, generator, run))
             bar.update()
             if run.step % recipe.log_every == 0 or run.step == recipe.steps:
@@ -136,7 +135,7 @@ def _batches(
     draw: Callable[[int], Tensor], load: Callable[[Tensor], Any], steps: range, recipe: Recipe
 ) -> Iterator[list[tuple[float, Any]]]:
     """Loaded microbatches of each step with their share of the batch, loaded one step ahead."""
-    state = PartialState()
+    state = process_state()
 
     def loaded(step: int) -> list[tuple[float, Any]]:
         mine = draw(step)[state.process_index :: state.num_processes]

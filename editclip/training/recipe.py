@@ -173,9 +173,10 @@ def training_job(module: str, kind: type[R], description: str | None, inputs: Se
     stage.use_threads(arguments.threads)
 
     import torch
-    from accelerate import PartialState
 
-    state = PartialState(cpu=not torch.cuda.is_available())
+    from editclip.training.run_state import process_state
+
+    state = process_state()
     torch.manual_seed(arguments.seed)
     digests = {name: path_digest(folder) for name, folder in folders.items()}
     config = dataclasses.asdict(recipe)

@@ -24,6 +24,11 @@ CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
 
 
+def process_state() -> PartialState:
+    """This process among those that `accelerate launch` started (or alone), and its device: a GPU or the CPU."""
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
 @dataclass
 class Group:
     """Parameters that share a base learning rate and a weight decay; None = the recipe's."""
@@ -81,9 +86,9 @@ class RunState:
             lists, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.epsilon, fused=True
         )
         self.average = None if recipe.ema_decay is None else _moving_average(self.parameters, recipe.ema_decay)
-        kind = PartialState().device.type
+        kind = process_state().device.type
         self.scaler = torch.amp.GradScaler(kind, enabled=recipe.precision == "fp16")
-        self.main = PartialState().is_main_process
+        self.main = process_state().is_main_process
         self.step = 0
         self.totals: list[Mapping[str, Tensor]] = []
         self.validated = 0
@@ -94,7 +99,7 @@ class RunState:
 
     def update(self, values: Mapping[str, Tensor]) -> None:
         """One AdamW update from the accumulated gradients; `values` are kept for the next log line."""
-        if PartialState().num_processes > 1:
+        if process_state().num_processes > 1:
             for parameter in self.parameters:
                 if parameter.grad is not None:
                     parameter.grad = reduce(parameter.grad, "mean")
@@ -188,7 +193,7 @@ class RunState:
                 self.average.to(device=self.parameters[0].device)
             kept = (self.folder / METRICS).read_text(encoding="utf-8").splitlines()
             lines = [line for line in kept if json.loads(line)["step"] <= self.step]
-        PartialState().wait_for_everyone()
+        process_state().wait_for_everyone()
         if self.main:
             with atomic_file(self.folder / METRICS) as temporary:
                 temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")

@@ -279,7 +279,9 @@ def test_command_line(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         call("edit", *method, *part, "--out", tmp_path / f"shard{k}")
     call("gather", "--shards", tmp_path / "shard0", tmp_path / "shard1", "--out", tmp_path / "edits")
     assert len(rows_of(tmp_path / "edits")) == 12
-    assert json.loads((tmp_path / "edits" / "provenance.json").read_text())["code"]["module"] == "editclip.editing.edits"
+    assert (
+        json.loads((tmp_path / "edits" / "provenance.json").read_text())["code"]["module"] == "editclip.editing.edits"
+    )
     assert capfd.readouterr().out == ""
     with pytest.raises(SystemExit) as caught:
         call("gather", "--shards", tmp_path / "shard0", "--out", tmp_path / "half")

@@ -45,6 +45,12 @@ def run_training(module: Any, recipe: dict[str, Any], out: Path, **inputs: Path)
 
 
 @pytest.fixture(scope="session")
+def train() -> Train:
+    """`run_training`, for the tests of further trainings."""
+    return run_training
+
+
+@pytest.fixture(scope="session")
 def foundations(triplets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with clip/, vae/, text_to_image/ and ip2p/."""
     from editclip.training import clip, ip2p, text_to_image, vae

@@ -43,22 +43,22 @@ def test_the_loss_is_the_denoising_error_of_both_images_given_their_captions(fou
     """v-prediction written out, with the captions that the seeded draw leaves."""
     split = Triplets(triplets, "train", 32)
     vae, text = load_vae(foundations / "vae"), TextConditioner(foundations / "clip")
-    unet = UNet2DConditionModel.from_pretrained(foundations / "text_to_image", subfolder="unet")
+    unet = toys.make_sensitive(UNet2DConditionModel.from_pretrained(foundations / "text_to_image", subfolder="unet"))
     recipe = read_recipe(text_to_image.TextToImageRecipe, {**toys.TEXT_TO_IMAGE, "caption_dropout": 0.5})
-    latents, rows = Latents(vae, split, cache=True), torch.tensor([4, 9, 20])
+    latents, rows = Latents(vae, split, cache=True), torch.tensor([4, 9, 20, 31])
     loss = text_to_image.training_loss(unet, latents, text, recipe)(latents.load(rows), seeded(5))["loss"]
 
     generator = seeded(5)
     pair = split.batch(rows.tolist())
     posteriors = [vae.encode(images.float() / 127.5 - 1).latent_dist for images in pair]
-    clean = torch.cat([p.mean + p.std * torch.randn(3, 12, 8, 8, generator=generator) for p in posteriors])
+    clean = torch.cat([p.mean + p.std * torch.randn(4, 12, 8, 8, generator=generator) for p in posteriors])
     clean = clean * vae.config.scaling_factor
-    lost = torch.rand(6, generator=generator) < 0.5
-    assert 0 < lost.sum() < 6
+    lost = torch.rand(8, generator=generator) < 0.5
+    assert 0 < lost[:4].sum() < 4 and 0 < lost[4:].sum() < 4
     captions = [split.original_prompts[i] for i in rows] + [split.edited_prompts[i] for i in rows]
     states = text(["" if gone else caption for gone, caption in zip(lost, captions, strict=True)])
-    timesteps = torch.randint(1000, (6,), generator=generator)
-    noise = torch.randn(6, 12, 8, 8, generator=generator)
+    timesteps = torch.randint(1000, (8,), generator=generator)
+    noise = torch.randn(8, 12, 8, 8, generator=generator)
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     signal = torch.cumprod(1 - betas, 0)[timesteps].sqrt().view(-1, 1, 1, 1)
     spread = (1 - signal**2).sqrt()

@@ -6,10 +6,14 @@ from editclip.errors import InputError
 from editclip.provenance import code_digest
 
 # Jobs call `python`: without conda it must be the interpreter that runs Snakemake, activated or not.
-os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+os.environ.update(
+    PATH=os.path.dirname(sys.executable) + os.pathsep + os.getenv("PATH", os.defpath)
+)
 
 try:
-    config = checked_config(config, workflow.source_path("../schemas/config.schema.yaml"))
+    config = checked_config(
+        config, workflow.source_path("../schemas/config.schema.yaml")
+    )
     CARDS = {m["name"]: parse_method(m).card for m in config["methods"]}
 except InputError as error:
     sys.exit(f"error: {error}")
@@ -17,6 +21,9 @@ except InputError as error:
 RUN = f"results/{config['run']['name']}"
 METHODS = {method["name"]: method for method in config["methods"]}
 ENVIRONMENT = "../../environment.yml"
+
+# Jobs that use a GPU claim one, here or on a cluster's nodes; on a machine without any they share the cores.
+GPU = 1 if workflow.non_local_exec or shutil.which("nvidia-smi") else 0
 
 
 def as_json(part):
@@ -28,3 +35,29 @@ def seeds_of(method):
     """The repetitions of one method: its own `seeds`, or the run's."""
     own = METHODS[method]["seeds"]
     return config["run"]["seeds"] if own is None else own
+
+
+def weights_folder(name):
+    """Folder of one set of weights of this run."""
+    return f"{RUN}/weights/{name}"
+
+
+def weights_arguments(folders):
+    """The same folders as NAME=FOLDER arguments."""
+    return [f"{os.path.basename(folder)}={folder}" for folder in folders]
+
+
+def weights_of(wildcards):
+    """The weights folders that a method's card asks for."""
+    return [weights_folder(name) for name in CARDS[wildcards.method].weights]
+
+
+def shards_of(method):
+    """Names of a method's shards: 0-of-2, 1-of-2."""
+    count = METHODS[method]["shards"]
+    return [f"{index}-of-{count}" for index in range(count)]
+
+
+def edit_code(method):
+    """Digest of the runner's code and the method's own."""
+    return code_digest("editclip.editing.edits", METHODS[method]["editor"])

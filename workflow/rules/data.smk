@@ -2,18 +2,18 @@
 
 
 rule world_triplets:
-    message:
-        "Drawing the procedural training triplets"
     output:
         directory(f"{RUN}/triplets"),
-    params:
-        config=as_json(config["triplets"]),
-        seed=config["run"]["seed"],
-        code=code_digest("editclip.data.world"),
     log:
         f"{RUN}/logs/world_triplets.log",
     conda:
         ENVIRONMENT
+    params:
+        config=as_json(config["triplets"]),
+        seed=config["run"]["seed"],
+        code=code_digest("editclip.data.world"),
+    message:
+        "Drawing the procedural training triplets"
     shell:
         "python -m editclip.data.world triplets --config {params.config:q} --seed {params.seed}"
         " --threads {threads} --out {output} 2> >(tee {log} >&2)"
@@ -23,39 +23,39 @@ TRIPLETS = config["triplets"].get("path", f"{RUN}/triplets")
 
 
 rule world_tree:
-    message:
-        "Drawing the procedural benchmark as a TOP-Bench tree"
     input:
         triplets=TRIPLETS,
     output:
         directory(f"{RUN}/tree"),
-    params:
-        config=as_json(config["bench"]),
-        seed=config["run"]["seed"],
-        code=code_digest("editclip.data.world"),
     log:
         f"{RUN}/logs/world_tree.log",
     conda:
         ENVIRONMENT
+    params:
+        config=as_json(config["bench"]),
+        seed=config["run"]["seed"],
+        code=code_digest("editclip.data.world"),
+    message:
+        "Drawing the procedural benchmark as a TOP-Bench tree"
     shell:
         "python -m editclip.data.world bench --config {params.config:q} --seed {params.seed}"
         " --triplets {input.triplets} --threads {threads} --out {output} 2> >(tee {log} >&2)"
 
 
 rule bench:
-    message:
-        "Building the benchmark's manifest and canonical frames"
     input:
         tree=config["bench"].get("path", f"{RUN}/tree"),
     output:
         directory(f"{RUN}/bench"),
-    params:
-        config=as_json(config["bench"]),
-        code=code_digest("editclip.data.bench"),
     log:
         f"{RUN}/logs/bench.log",
     conda:
         ENVIRONMENT
+    params:
+        config=as_json(config["bench"]),
+        code=code_digest("editclip.data.bench"),
+    message:
+        "Building the benchmark's manifest and canonical frames"
     shell:
         "python -m editclip.data.bench --root {input.tree} --config {params.config:q}"
         " --threads {threads} --out {output} 2> >(tee {log} >&2)"

@@ -10,8 +10,6 @@ FAMILIES = {
 
 
 rule score:
-    message:
-        "Scoring {wildcards.method}: {wildcards.family}"
     input:
         bench=f"{RUN}/bench",
         edits=lambda wildcards: [
@@ -23,25 +21,25 @@ rule score:
         ],
     output:
         directory(f"{RUN}/scores/{{method}}/{{family}}"),
+    log:
+        f"{RUN}/logs/score/{{method}}-{{family}}.log",
     wildcard_constraints:
         method="|".join(METHODS),
         family="|".join(FAMILIES),
+    conda:
+        ENVIRONMENT
+    resources:
+        gpu=GPU,
     params:
         module=lambda wildcards: FAMILIES[wildcards.family][0],
         config=lambda wildcards: as_json(config["metrics"][wildcards.family]),
         batch_size=config["metrics"]["batch_size"],
-        edits=f"{RUN}/edits/{{method}}",
+        edits=lambda wildcards, input: os.path.dirname(input.edits[0]),
         seeds=lambda wildcards: seeds_of(wildcards.method),
-        weights=lambda wildcards: [
-            f"{name}={weights_folder(name)}" for name in FAMILIES[wildcards.family][1]
-        ],
+        weights=lambda wildcards, input: weights_arguments(input.weights),
         code=lambda wildcards: code_digest(FAMILIES[wildcards.family][0]),
-    resources:
-        gpu=1,
-    log:
-        f"{RUN}/logs/score/{{method}}-{{family}}.log",
-    conda:
-        ENVIRONMENT
+    message:
+        "Scoring {wildcards.method}: {wildcards.family}"
     shell:
         "python -m {params.module} --config {params.config:q} --bench {input.bench}"
         " --edits {params.edits} --method {wildcards.method} --seeds {params.seeds}"

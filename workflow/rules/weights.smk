@@ -11,42 +11,38 @@ TRAININGS = {
 }
 
 
-def weights_folder(name):
-    """Folder of one set of weights of this run."""
-    return f"{RUN}/weights/{name}"
-
-
 for _name, (_module, _starts_from, _threads) in TRAININGS.items():
     if config["weights"][_name]["source"] == "train":
 
         rule:
             name:
                 f"train_{_name}"
-            message:
-                f"Training {_name}"
             input:
                 **{start: weights_folder(start) for start in _starts_from},
                 triplets=TRIPLETS,
             output:
                 directory(weights_folder(_name)),
-            params:
-                module=_module,
-                recipe=as_json(config["weights"][_name]["recipe"]),
-                seed=config["run"]["seed"],
-                start=" ".join(
-                    f"--{start.replace('_', '-')} {weights_folder(start)}"
-                    for start in _starts_from
-                ),
-                code=code_digest(_module),
-            threads: _threads
-            resources:
-                gpu=1,
             log:
                 f"{RUN}/logs/train_{_name}.log",
             benchmark:
                 f"{RUN}/benchmarks/train_{_name}.tsv"
             conda:
                 ENVIRONMENT
+            threads: _threads
+            resources:
+                gpu=GPU,
+            params:
+                module=_module,
+                recipe=as_json(config["weights"][_name]["recipe"]),
+                seed=config["run"]["seed"],
+                start=lambda wildcards, input: " ".join(
+                    f"--{name.replace('_', '-')} {folder}"
+                    for name, folder in input.items()
+                    if name != "triplets"
+                ),
+                code=code_digest(_module),
+            message:
+                f"Training {_name}"
             shell:
                 "python -m {params.module} --recipe {params.recipe:q} --seed {params.seed}"
                 " --triplets {input.triplets} {params.start}"
@@ -57,21 +53,19 @@ for _name, (_module, _starts_from, _threads) in TRAININGS.items():
         rule:
             name:
                 f"fetch_{_name}"
-            message:
-                f"Fetching and checking {_name}"
             output:
                 directory(weights_folder(_name)),
-            params:
-                name=_name,
-                config=as_json(config["weights"][_name]),
-                allow=(
-                    "--allow-unpinned" if config["run"]["allow_unpinned"] else ""
-                ),
-                code=code_digest("editclip.weights"),
             log:
                 f"{RUN}/logs/fetch_{_name}.log",
             conda:
                 ENVIRONMENT
+            params:
+                name=_name,
+                config=as_json(config["weights"][_name]),
+                allow=("--allow-unpinned" if config["run"]["allow_unpinned"] else ""),
+                code=code_digest("editclip.weights"),
+            message:
+                f"Fetching and checking {_name}"
             shell:
                 "python -m editclip.weights {params.name} --config {params.config:q} {params.allow}"
                 " --out {output} 2> >(tee {log} >&2)"

@@ -1,0 +1,81 @@
+"""A wrong config stops before any job, with one sentence and nothing written."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from workflow_project import SMOKE, Project, checkout
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return checkout(tmp_path_factory.mktemp("fresh"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("  seeds: [0, 1]", "  sedes: [0, 1]", ["run.sedes", 'did you mean "seeds"']),
+        ("trunk: random", "trunk: randm", ["metrics.lpips.trunk", "'randm'", 'did you mean "random"', "imagenet"]),
+        ("editor: baselines.ip2p", "editor: baselines.ipp2", ["baselines.ipp2", "baselines.ip2p"]),
+        ("guidance_scale: 7.5,", "guidance_scal: 7.5,", ["guidance_scal", "guidance_scale"]),
+    ],
+)
+def test_refused_in_one_sentence(fresh: Project, old: str, new: str, expected: list[str]) -> None:
+    with fresh.edited(SMOKE, lambda text: text.replace(old, new, 1)):
+        done = fresh.snakemake("--configfile", SMOKE, check=False)
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if line and not line.startswith("Using ")]
+    assert len(said) == 1 and all(part in said[0] for part in expected), done.stderr
+    assert not (fresh.folder / "results" / "smoke").exists()
+
+
+def without_tensor(tensors: dict) -> dict:  # type: ignore[type-arg]
+    tensors.pop("visual_projection.weight")
+    return tensors
+
+
+def misshapen(tensors: dict) -> dict:  # type: ignore[type-arg]
+    tensors["visual_projection.weight"] = tensors["visual_projection.weight"][:-1].clone()
+    return tensors
+
+
+@pytest.mark.parametrize("damage", [without_tensor, misshapen])
+def test_damaged_weights_are_refused_and_nothing_is_left(
+    smoke: Project,
+    tmp_path: Path,
+    damage: Callable[[dict], dict],  # type: ignore[type-arg]
+) -> None:
+    import json
+    import shutil
+    import subprocess
+    import sys
+
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "editclip"
+    shutil.copytree(smoke.folder / "results" / "smoke" / "weights" / "editclip", folder)
+    save_file(damage(load_file(folder / "model.safetensors")), folder / "model.safetensors", metadata={"format": "pt"})
+    source = json.dumps({"source": "path", "path": str(folder), "sha256": None})
+    command = [sys.executable, "-m", "editclip.weights", "editclip", "--config", source, "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=smoke.folder, capture_output=True, text=True)
+    assert done.returncode == 2
+    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1 and "visual_projection.weight" in said[0] and str(folder) in said[0]
+    assert [p.name for p in tmp_path.iterdir()] == ["editclip"]
+
+
+def test_whole_weights_are_linked(smoke: Project, tmp_path: Path) -> None:
+    import json
+    import subprocess
+    import sys
+
+    for name in ("clip", "editclip", "ip2p", "editclip_ip2p", "vae"):
+        origin = smoke.folder / "results" / "smoke" / "weights" / name
+        source = json.dumps({"source": "path", "path": str(origin), "sha256": None})
+        command = [sys.executable, "-m", "editclip.weights", name, "--config", source, "--out", str(tmp_path / name)]
+        done = subprocess.run(command, cwd=smoke.folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        linked = {p.relative_to(tmp_path / name).as_posix() for p in (tmp_path / name).rglob("*") if p.is_file()}
+        own = {p.relative_to(origin).as_posix() for p in origin.rglob("*") if p.is_file()}
+        assert linked == own | {"provenance.json"}

@@ -1,0 +1,122 @@
+"""Editing a file or a config value reruns exactly what depends on it."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from workflow_project import ROOT, SMOKE, Project
+
+MODULES = sorted(
+    p.relative_to(ROOT).as_posix() for package in ("editclip", "baselines") for p in (ROOT / package).rglob("*.py")
+)
+FAMILIES = ("lpips", "clip", "editclip", "ground_truth")
+TRAININGS = {
+    "clip": "clip",
+    "vae": "vae",
+    "text_to_image": "text_to_image",
+    "ip2p": "ip2p",
+    "editclip": "contrastive",
+    "editclip_ip2p": "exemplar_diffusion",
+}
+
+
+def dotted(name: str) -> str:
+    return name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def ancestors(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts) + 1)]
+
+
+def imports(folder: Path) -> dict[str, set[str]]:
+    """Module → our modules it imports, read with regular expressions (independent of `editclip.provenance`)."""
+    modules = {dotted(name): name for name in MODULES}
+    graph: dict[str, set[str]] = {}
+    for module, name in modules.items():
+        text = re.sub(r"\(([^()]*)\)", lambda m: m.group(1).replace("\n", " "), (folder / name).read_text())
+        named: set[str] = set()
+        for base, members in re.findall(r"^\s*from ([\w.]+) import ([^\n#]+)", text, flags=re.MULTILINE):
+            named |= {base, *(f"{base}.{member.split()[0]}" for member in members.split(",") if member.strip())}
+        named |= set(re.findall(r"^\s*import ([\w.]+)", text, flags=re.MULTILINE))
+        graph[module] = {a for n in named for a in ancestors(n) if a in modules}
+    return graph
+
+
+def reached(graph: dict[str, set[str]], *entries: str) -> set[str]:
+    """Our modules that run when the entries are imported."""
+    pending, seen = [a for entry in entries for a in ancestors(entry)], set[str]()
+    while pending:
+        module = pending.pop()
+        if module not in seen:
+            seen.add(module)
+            pending.extend(graph[module])
+    return seen
+
+
+def entries_by_output(config: dict) -> dict[str, list[str]]:  # type: ignore[type-arg]
+    """Every output of the smoke run (folder or file) → the modules its rule runs."""
+    run = f"results/{config['run']['name']}"
+    entries = {
+        f"{run}/triplets": ["editclip.data.world"],
+        f"{run}/tree": ["editclip.data.world"],
+        f"{run}/bench": ["editclip.data.bench"],
+        f"{run}/tables": ["editclip.report.tables"],
+        f"{run}/notebooks/table1.html": ["editclip.report.figures", "editclip.report.render"],
+        f"{run}/figures": ["editclip.report.figures", "editclip.report.render"],
+        "results/report.html": ["editclip.report.page"],
+    }
+    for name, training in TRAININGS.items():
+        entries[f"{run}/weights/{name}"] = [f"editclip.training.{training}"]
+    for method in config["methods"]:
+        name, runner = method["name"], ["editclip.editing.edits", method["editor"]]
+        shards = [f"{i}-of-{method['shards']}" for i in range(method["shards"])]
+        entries |= {f"{run}/prepared/{name}/{shard}": runner for shard in shards}
+        entries |= {f"{run}/scores/{name}/{family}": [f"editclip.metrics.{family}"] for family in FAMILIES}
+        for seed in method["seeds"] or config["run"]["seeds"]:
+            entries |= {f"{run}/shards/{name}/seed={seed}/{shard}": runner for shard in shards}
+            entries[f"{run}/edits/{name}/seed={seed}"] = ["editclip.editing.edits"]
+    return entries
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_editing_a_module_reruns_exactly_what_imports_it(smoke: Project, name: str) -> None:
+    entries = entries_by_output(yaml.safe_load((smoke.folder / SMOKE).read_text()))
+    graph = imports(smoke.folder)
+    expected = {output for output, modules in entries.items() if dotted(name) in reached(graph, *modules)}
+    with smoke.edited(name, lambda text: text + "\n# edited\n"):
+        assert smoke.changed() == expected
+
+
+def messages(jobs: set[str]) -> set[str]:
+    """The kinds of jobs among their messages: the first two words."""
+    return {" ".join(job.rstrip(",").split()[:2]) for job in jobs}
+
+
+REPORTING = {"Aggregating scores", "Rendering notebooks/table1.ipynb", "Publishing the", "Writing the"}
+
+
+def test_a_changed_guidance_scale_reruns_that_method_alone(smoke: Project) -> None:
+    change = ("guidance_scale: 7, image_guidance_scale: 1.5}", "guidance_scale: 5, image_guidance_scale: 1.5}")
+    with smoke.edited(SMOKE, lambda text: text.replace(*change, 1)):
+        planned = smoke.planned()
+    methods = {job.split()[2].rstrip(",:") for job in planned if job.startswith("Editing with")}
+    assert methods == {"editclip"}
+    assert messages(planned) == {
+        "Preparing the", "Editing with", "Gathering the", "Scoring editclip:", *REPORTING,
+    }  # fmt: skip
+
+
+def test_a_changed_metric_rescores_that_family_alone(smoke: Project) -> None:
+    with smoke.edited(SMOKE, lambda text: text.replace("minimum_length: 1.0e-4", "minimum_length: 1.0e-3")):
+        planned = smoke.planned()
+    assert {job.split(": ")[1] for job in planned if job.startswith("Scoring")} == {"clip"}
+    assert {m for m in messages(planned) if not m.startswith("Scoring")} == REPORTING
+
+
+def test_a_changed_exemplar_recipe_leaves_the_other_weights_alone(smoke: Project) -> None:
+    with smoke.edited(SMOKE, lambda text: text.replace("lpips_weight: 0.05", "lpips_weight: 0.1")):
+        planned = smoke.planned()
+    assert {job for job in planned if job.startswith("Training")} == {"Training editclip_ip2p"}
+    assert not any("ip2p," in job and "editclip" not in job for job in planned if job.startswith("Editing"))

@@ -1,0 +1,64 @@
+"""A checkout of the project in which tests run workflows."""
+
+import contextlib
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SMOKE = "config/smoke.yaml"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checkout of the project in which workflows run."""
+
+    folder: Path
+
+    def snakemake(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        """Run Snakemake here; stdout holds its plan, stderr the rest."""
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
+        assert not check or done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
+        return done
+
+    def planned(self, *arguments: str) -> set[str]:
+        """What a dry run of the smoke config would do: the message of every job."""
+        done = self.snakemake("-n", "--configfile", SMOKE, *arguments)
+        return set(re.findall(r"^Job \d+: (.*)$", done.stdout + done.stderr, flags=re.MULTILINE))
+
+    def changed(self) -> set[str]:
+        """Outputs whose own parameters, the code digest among them, have changed since they were made."""
+        done = self.snakemake("--list-changes", "params", "--configfile", SMOKE)
+        return {line.strip() for line in done.stdout.splitlines() if line.startswith("results/")}
+
+    @contextlib.contextmanager
+    def edited(self, name: str, change: Callable[[str], str]) -> Iterator[None]:
+        """Rewrite one file of the project inside the block, then restore it."""
+        path = self.folder / name
+        original = path.read_text(encoding="utf-8")
+        assert change(original) != original
+        path.write_text(change(original), encoding="utf-8")
+        try:
+            yield
+        finally:
+            path.write_text(original, encoding="utf-8")
+
+
+def checkout(folder: Path) -> Project:
+    """The project's files as git would commit them, without outputs and caches."""
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard", "-z"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return Project(folder)
