@@ -6,8 +6,9 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-# The rules of the workflow and the tests call `python` and `snakemake`: they are to find those of .venv.
-RUN = PATH="$(CURDIR)/$(BIN):$$PATH"
+# The rules of the workflow and the tests call `python` and `snakemake`: they are to find those of .venv. A user's wish
+# for no bytecode is set aside here: each of a run's many short jobs would compile torch and transformers anew.
+RUN = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce test lint format bench lock clean

@@ -1,7 +1,7 @@
 """The command `editclip`: every stage of the benchmark under one name, also without Snakemake.
 
-    editclip check baselines.ip2p      is this method a good citizen?
-    editclip world triplets …          the stages, with the arguments of `python -m editclip.…`
+editclip check baselines.ip2p      is this method a good citizen?
+editclip world triplets …          the stages, with the arguments of `python -m editclip.…`
 """
 
 import importlib

@@ -148,7 +148,7 @@ class _Encoder:
         channels = embeddings.patch_embedding.in_channels
         if channels != cls.channels:
             kind = cls.__name__
-            raise InputError(f"{folder}: {channels} input channels; give a {kind} folder, which has {cls.channels}.")
+            raise InputError(f"{folder}: {channels} input channels; give {kind} weights, which have {cls.channels}.")
         processor = image_processor(folder, embeddings.image_size)
         tokenizer = load_tokenizer(folder)
         return cls(model.to(device=device), tokenizer, processor)

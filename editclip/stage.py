@@ -59,7 +59,9 @@ def use_threads(threads: int) -> None:
 
 
 @contextlib.contextmanager
-def output_folder(out: Path, *, module: str, config: Any, inputs: Mapping[str, str | Path], **facts: Any) -> Iterator[Path]:
+def output_folder(
+    out: Path, *, module: str, config: Any, inputs: Mapping[str, str | Path], **facts: Any
+) -> Iterator[Path]:
     """Yield a temporary folder that becomes `out`, with a provenance.json in it, when the block succeeds."""
     start = time.monotonic()
     with atomic_folder(out) as temporary:
@@ -71,7 +73,9 @@ def output_folder(out: Path, *, module: str, config: Any, inputs: Mapping[str, s
 
 
 @contextlib.contextmanager
-def output_file(out: Path, *, module: str, config: Any, inputs: Mapping[str, str | Path], **facts: Any) -> Iterator[Path]:
+def output_file(
+    out: Path, *, module: str, config: Any, inputs: Mapping[str, str | Path], **facts: Any
+) -> Iterator[Path]:
     """Yield a temporary path that becomes `out`, with `<out>.provenance.json` beside it, when the block succeeds."""
     start = time.monotonic()
     with atomic_file(out) as temporary:

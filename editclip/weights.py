@@ -1,6 +1,6 @@
 """Weights that are not trained here: fetched from a path or a model hub, checked tensor by tensor, then linked.
 
-    python -m editclip.weights editclip --config '{"source": "path", "path": "…"}' --out results/paper/weights/editclip
+python -m editclip.weights editclip --config '{"source": "path", "path": "…"}' --out results/paper/weights/editclip
 """
 
 import json
@@ -74,7 +74,7 @@ def _check_pipeline(folder: Path) -> None:
 
 
 def _check_editclip_ip2p(folder: Path) -> None:
-    from editclip.pipeline import ImageProjModel
+    from editclip.projection import ImageProjModel
 
     _check_component(folder / "unet")
     ImageProjModel.load(folder)

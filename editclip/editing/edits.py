@@ -1,7 +1,7 @@
 r"""The edits stage: one method on one benchmark, in shards.
 
-    python -m editclip.editing.edits prepare --method '{…}' --bench DIR --weights NAME=DIR … --base-seed N --shard 0-of-4 \
-        --out DIR
+    python -m editclip.editing.edits prepare --method '{…}' --bench DIR --weights NAME=DIR … --base-seed N \
+        --shard 0-of-4 --out DIR
     python -m editclip.editing.edits edit --method '{…}' --bench DIR --weights NAME=DIR … --base-seed N --shard 0-of-4 \
         --prepared DIR … --seed 0 --out DIR
     python -m editclip.editing.edits gather --bench DIR --shards DIR … --out DIR

@@ -107,7 +107,7 @@ def headline(summary: pd.DataFrame, results: RunResults, label: str) -> pd.DataF
 
 def _labels(results: RunResults) -> list[str]:
     """What a reader must know about the columns of every row."""
-    trunk = results.cards.get("lpips", {}).get("lpips", {}).get("trunk", "imagenet")
+    trunk = results.cards["lpips"]["lpips"]["trunk"]
     lpips = [f"lpips={trunk}"] if trunk != "imagenet" else []
     return [*lpips, f"clip_dir={CLIP_DIR[direction_metric(results)]}", "votes=none", "runtime=batch"]
 

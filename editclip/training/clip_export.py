@@ -7,53 +7,11 @@ import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from open_clip.tokenizer import SimpleTokenizer
-from torch import Tensor
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
-# names of modules in open_clip → in transformers (whose vision tower really says "layrnorm")
-RENAMED = {
-    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
-    "visual.class_embedding": "vision_model.embeddings.class_embedding",
-    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
-    "visual.ln_pre": "vision_model.pre_layrnorm",
-    "visual.ln_post": "vision_model.post_layernorm",
-    "visual.transformer.resblocks": "vision_model.encoder.layers",
-    "visual.proj": "visual_projection.weight",
-    "token_embedding": "text_model.embeddings.token_embedding",
-    "positional_embedding": "text_model.embeddings.position_embedding.weight",
-    "transformer.resblocks": "text_model.encoder.layers",
-    "ln_final": "text_model.final_layer_norm",
-    "text_projection": "text_projection.weight",
-}
-RENAMED_IN_BLOCK = {
-    "ln_1": "layer_norm1",
-    "ln_2": "layer_norm2",
-    "attn.out_proj": "self_attn.out_proj",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-}
-TRANSPOSED = ("visual.proj", "text_projection")  # plain matrices there, linear layers here
+from editclip.checkpoints import from_open_clip
+
 START, END = "<|startoftext|>", "<|endoftext|>"
-
-
-def transformers_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of an open_clip CLIP under transformers' names.
-
-    Query, key and value come as one matrix there: its thirds along dimension 0.
-    """
-    result: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        prefix = max((p for p in RENAMED if name.startswith(p)), key=len, default="")
-        new = RENAMED.get(prefix, "") + name[len(prefix) :]
-        if ".attn.in_proj_" in new:
-            block, kind = new.split(".attn.in_proj_")
-            for letter, third in zip("qkv", tensor.chunk(3), strict=True):
-                result[f"{block}.self_attn.{letter}_proj.{kind}"] = third.contiguous()
-            continue
-        for old, replacement in RENAMED_IN_BLOCK.items():
-            new = new.replace(f".{old}.", f".{replacement}.")
-        result[new] = tensor.T.contiguous() if name in TRANSPOSED else tensor
-    return result
 
 
 def transformers_config(embed_dim: int, vision: CLIPVisionCfg, text: CLIPTextCfg, *, quick_gelu: bool) -> CLIPConfig:
@@ -90,7 +48,7 @@ def export_clip(model: CLIP, config: CLIPConfig, folder: Path) -> CLIPModel:
     """Write `model` to `folder` (weights, configuration, tokenizer, image processor) and return what was written."""
     with torch.device("meta"):
         converted = CLIPModel(config)
-    state = {name: tensor.detach().cpu() for name, tensor in transformers_state(model.state_dict()).items()}
+    state = {name: tensor.detach().cpu() for name, tensor in from_open_clip(model.state_dict()).items()}
     for name, buffer in converted.named_buffers():  # position numbers, not part of a state dict
         parent, _, leaf = name.rpartition(".")
         setattr(converted.get_submodule(parent), leaf, torch.arange(buffer.shape[-1])[None])

@@ -176,7 +176,7 @@ def test_loading_leaves_random_state_alone(clip_folder: Path) -> None:
 
 
 def test_wrong_inputs_are_named(encoder: EditCLIP, clip: Clip, clip_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="3 input channels; give a EditCLIP folder"):
+    with pytest.raises(InputError, match="3 input channels; give EditCLIP weights"):
         EditCLIP.load(clip_folder)
     encoder.save(tmp_path, clip_folder)
     with pytest.raises(InputError, match="6 input channels; give a Clip folder"):
