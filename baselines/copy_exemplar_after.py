@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 LABEL = "Copy of the exemplar's result"
 PAPER = ""
 LICENSE = "Apache-2.0"
-CONDITIONING = "exemplar"
+CONDITIONING = "none"
 NEEDS = ("exemplar",)
 WEIGHTS = ()
 RESOLUTION = None

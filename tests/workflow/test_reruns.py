@@ -72,7 +72,8 @@ def entries_by_output(config: dict) -> dict[str, list[str]]:  # type: ignore[typ
     for method in config["methods"]:
         name, runner = method["name"], ["editclip.editing.edits", method["editor"]]
         shards = [f"{i}-of-{method['shards']}" for i in range(method["shards"])]
-        entries |= {f"{run}/prepared/{name}/{shard}": runner for shard in shards}
+        if '"exemplar"' in (ROOT / method["editor"].replace(".", "/")).with_suffix(".py").read_text():
+            entries |= {f"{run}/prepared/{name}/{shard}": runner for shard in shards}
         entries |= {f"{run}/scores/{name}/{family}": [f"editclip.metrics.{family}"] for family in FAMILIES}
         for seed in method["seeds"] or config["run"]["seeds"]:
             entries |= {f"{run}/shards/{name}/seed={seed}/{shard}": runner for shard in shards}

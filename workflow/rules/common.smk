@@ -61,3 +61,11 @@ def shards_of(method):
 def edit_code(method):
     """Digest of the runner's code and the method's own."""
     return code_digest("editclip.editing.edits", METHODS[method]["editor"])
+
+
+def prepared_for(wildcards):
+    """What was prepared of the exemplars, all shards of it; nothing for a method that sees no exemplar."""
+    if "exemplar" not in CARDS[wildcards.method].needs:
+        return []
+    folder = f"{RUN}/prepared/{wildcards.method}"
+    return [f"{folder}/{shard}" for shard in shards_of(wildcards.method)]

@@ -1,5 +1,5 @@
-# Each method edits the whole bench: what depends on the exemplar alone is prepared once, then one job per seed and
-# shard, then the shards are gathered.
+# Each method edits the whole bench: what depends on the exemplar alone is prepared once (if the method sees exemplars),
+# then one job per seed and shard, then the shards are gathered.
 
 
 wildcard_constraints:
@@ -39,10 +39,7 @@ rule edit:
     input:
         weights=weights_of,
         bench=f"{RUN}/bench",
-        prepared=lambda wildcards: [
-            f"{RUN}/prepared/{wildcards.method}/{shard}"
-            for shard in shards_of(wildcards.method)
-        ],
+        prepared=prepared_for,
     output:
         directory(f"{RUN}/shards/{{method}}/seed={{seed}}/{{shard}}"),
     log:
