@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib.metadata
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -88,7 +89,11 @@ def _device() -> str:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
-    return platform.processor() or platform.machine()
+    try:
+        names = re.findall(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), flags=re.MULTILINE)
+    except OSError:  # not Linux
+        names = []
+    return f"{len(names)} x {names[0]}" if names else platform.processor() or platform.machine()
 
 
 def write_provenance(
