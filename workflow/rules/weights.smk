@@ -1,17 +1,17 @@
 # The weights: trained here by a recipe, or checked and linked from a path or a model hub.
 
-# name: (training stage, the weights it starts from, CPU threads of the job)
+# name: (training stage, the weights it starts from)
 TRAININGS = {
-    "clip": ("editclip.training.clip", [], 1),
-    "vae": ("editclip.training.vae", [], 1),
-    "text_to_image": ("editclip.training.text_to_image", ["clip", "vae"], 1),
-    "ip2p": ("editclip.training.ip2p", ["text_to_image"], 2),
-    "editclip": ("editclip.training.contrastive", ["clip"], 1),
-    "editclip_ip2p": ("editclip.training.exemplar_diffusion", ["ip2p", "editclip"], 2),
+    "clip": ("editclip.training.clip", []),
+    "vae": ("editclip.training.vae", []),
+    "text_to_image": ("editclip.training.text_to_image", ["clip", "vae"]),
+    "ip2p": ("editclip.training.ip2p", ["text_to_image"]),
+    "editclip": ("editclip.training.contrastive", ["clip"]),
+    "editclip_ip2p": ("editclip.training.exemplar_diffusion", ["ip2p", "editclip"]),
 }
 
 
-for _name, (_module, _starts_from, _threads) in TRAININGS.items():
+for _name, (_module, _starts_from) in TRAININGS.items():
     if config["weights"][_name]["source"] == "train":
 
         rule:
@@ -28,7 +28,7 @@ for _name, (_module, _starts_from, _threads) in TRAININGS.items():
                 f"{RUN}/benchmarks/train_{_name}.tsv"
             conda:
                 ENVIRONMENT
-            threads: _threads
+            threads: 1  # on the micro run's small tensors a second thread gains nothing; on a GPU they wait anyway
             resources:
                 gpu=GPU,
             params:
