@@ -11,7 +11,7 @@ INSTALLED := .venv/.installed
 RUN = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint format bench lock clean
+.PHONY: help setup reproduce test lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,9 +35,6 @@ format: $(INSTALLED) ## rewrite Python, notebooks and Snakemake files in the pro
 	@$(RUN) ruff check --fix .
 	@$(RUN) ruff format .
 	@$(RUN) snakefmt Snakefile workflow
-
-bench: $(INSTALLED) ## speed against reference loops, and the calibration of the statistics
-	@set -e; for script in benchmarks/[!_]*.py; do echo "== $$script"; $(RUN) python "$$script" $(ARGS); done
 
 lock: $(INSTALLED) ## resolve pyproject.toml anew into requirements.lock and environment.yml; ARGS=--upgrade for newer pins
 	@$(RUN) python workflow/scripts/lock_environment.py $(ARGS)

@@ -1,4 +1,4 @@
-"""The command `editclip`: every stage of the benchmark under one name, also without Snakemake.
+"""The command `editclip`: the stages of the benchmark, but trainings and metrics, under one name.
 
 editclip check baselines.ip2p      is this method a good citizen?
 editclip world triplets …          the stages, with the arguments of `python -m editclip.…`
@@ -8,8 +8,7 @@ import importlib
 import sys
 
 from editclip import __version__, stage
-from editclip.config import nearest
-from editclip.errors import InputError
+from editclip.errors import InputError, nearest
 
 # command: (module whose main() it runs, what it does)
 COMMANDS = {

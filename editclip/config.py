@@ -1,6 +1,5 @@
 """The run's configuration, checked before any job: a wrong key or value is one sentence with the nearest match."""
 
-import difflib
 import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,13 +8,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from editclip.errors import InputError
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """` (did you mean "…"?)` for the known word closest to `word`, or nothing."""
-    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
-    return f' (did you mean "{close[0]}"?)' if close else ""
+from editclip.errors import InputError, nearest
 
 
 def _place(error: jsonschema.ValidationError, key: str | None = None) -> str:
@@ -66,3 +59,31 @@ def checked_config(config: Mapping[str, Any], schema: str | Path) -> dict[str, A
         if names.count(name) > 1:
             raise InputError(f'config value methods: the name "{name}" stands {names.count(name)} times; rename one')
     return dict(config)
+
+
+def check_weights(config: Mapping[str, Any], needed: Mapping[str, Iterable[str]]) -> None:
+    """Check that every set of weights that is asked for can be had.
+
+    Args:
+        config: the checked config.
+        needed: names of weights by who needs them, e.g. "method ip2p".
+
+    Raises:
+        InputError: somebody needs weights that the config does not name, declares as none, looks for where there is no
+            folder, or would take from a hub at no particular revision.
+    """
+    for who, names in needed.items():
+        for name in names:
+            source = config["weights"].get(name)
+            if source is None:
+                known = config["weights"]
+                raise InputError(f'{who} needs the weights "{name}"{nearest(name, known)}; known: {", ".join(known)}')
+            if source["source"] == "none":
+                raise InputError(f"{who} needs weights.{name}, which the config declares as none")
+            if source["source"] == "path" and not Path(source["path"]).is_dir():
+                raise InputError(f"config value weights.{name}.path: {source['path']} is not a folder")
+            if source["source"] == "hub" and source["revision"] is None and not config["run"]["allow_unpinned"]:
+                raise InputError(
+                    f"config value weights.{name}.revision is null: pin {source['repo']} to a 40-character commit, "
+                    "or set run.allow_unpinned to true to take whatever the hub has today"
+                )

@@ -7,7 +7,6 @@ file reruns exactly the rules that import it. Only the standard library is impor
 import ast
 import functools
 import hashlib
-import importlib.metadata
 import platform
 import re
 import resource
@@ -17,11 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from editclip.storage import digest, path_digest, write_json
+from editclip.storage import digest, package_versions, path_digest, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("editclip", "baselines")  # the code that the digest follows
-REPORTED = ("torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "lpips", "numpy", "pillow")
 
 
 def _module_file(module: str, root: Path) -> Path | None:
@@ -108,12 +106,6 @@ def write_provenance(
 ) -> None:
     """Write the provenance of one artefact to `path`: code, config, versions, device, time, memory, input digests."""
     status = _git("status", "--porcelain")
-    versions = {}
-    for name in REPORTED:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     write_json(
         path,
         {
@@ -126,7 +118,7 @@ def write_provenance(
             "config": config,
             "config_digest": digest(config),
             "python": platform.python_version(),
-            "packages": versions,
+            "packages": package_versions(),
             "device": _device(),
             "threads": threads,
             "seed": seed,

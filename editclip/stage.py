@@ -34,6 +34,14 @@ def config_value(text: str) -> Any:
         raise argparse.ArgumentTypeError(f"cannot read {text}: {error}") from error
 
 
+def weights_argument(text: str) -> tuple[str, Path]:
+    """The weights folder "name=folder", as `--weights` takes it."""
+    name, separator, folder = text.partition("=")
+    if not (name and separator and folder):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER")
+    return name, Path(folder)
+
+
 def parser(description: str | None) -> argparse.ArgumentParser:
     """Argument parser of a stage, with `--out` and `--threads`."""
     result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)

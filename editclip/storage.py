@@ -6,7 +6,9 @@ that Snakemake deletes on failure, under a key made of everything that determine
 """
 
 import contextlib
+import functools
 import hashlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -14,6 +16,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+# The packages whose code decides values: their versions stand in every provenance and in every cache key.
+PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "lpips", "numpy", "pillow")
 
 # Files that describe a run (time, memory, logs) rather than its result: they do not enter a folder's digest.
 UNDIGESTED = ("provenance.json", "logs")
@@ -32,13 +37,24 @@ def file_digest(path: str | Path) -> str:
 
 
 def path_digest(path: str | Path) -> str:
-    """SHA-256 of a file, or of a folder's relative names and contents (without provenance and logs)."""
+    """SHA-256 of a file, or of a folder's relative names and contents (without provenance, logs and dot-files)."""
     path = Path(path)
     if path.is_file():
         return file_digest(path)
     members = sorted(p for p in path.rglob("*") if p.is_file())
     relative = [(p.relative_to(path), p) for p in members]
-    return digest([(r.as_posix(), file_digest(p)) for r, p in relative if r.parts[0] not in UNDIGESTED])
+    counted = [(r, p) for r, p in relative if r.parts[0] not in UNDIGESTED and not r.name.startswith(".")]
+    return digest([(r.as_posix(), file_digest(p)) for r, p in counted])
+
+
+@functools.cache
+def package_versions() -> dict[str, str]:
+    """Versions of those `PACKAGES` that are installed."""
+    versions = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 @contextlib.contextmanager
@@ -80,10 +96,11 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def cache_folder(kind: str, *key: Any) -> Path:
-    """Folder of the cache entry `kind` (e.g. "checkpoints") under a digest of `key`; made if missing.
+    """Folder of the cache entry `kind` (e.g. "checkpoints"), under a digest of `key` and package versions.
 
+    It is made if missing.
     The cache is `.cache/` in the working directory, or the folder named by the environment variable `EDITCLIP_CACHE`.
     """
-    folder = Path(os.environ.get("EDITCLIP_CACHE", ".cache")) / kind / digest(*key)[:24]
+    folder = Path(os.environ.get("EDITCLIP_CACHE", ".cache")) / kind / digest(package_versions(), *key)[:24]
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -90,34 +90,41 @@ CHECKS: dict[str, Callable[[Path], None]] = {
 }
 
 
-def _download(name: str, source: Mapping[str, Any], allow_unpinned: bool) -> Path:
-    """Folder of a hub snapshot at its pinned revision, in the hub's own cache."""
+def _download(source: Mapping[str, Any]) -> Path:
+    """Folder of a hub snapshot at its revision (null = today's), in the hub's own cache; it is named by its commit."""
     from huggingface_hub import snapshot_download
 
-    if source["revision"] is None and not allow_unpinned:
-        raise InputError(
-            f"config value weights.{name}.revision is null: pin {source['repo']} to a 40-character commit, "
-            "or set run.allow_unpinned to true to take whatever the hub has today"
-        )
     unused = ["*.ckpt", "*.msgpack", "*.h5", "*.onnx", "*fp16*", "*non_ema*"]
-    return Path(snapshot_download(source["repo"], revision=source["revision"], ignore_patterns=unused))
+    try:
+        return Path(snapshot_download(source["repo"], revision=source["revision"], ignore_patterns=unused))
+    except Exception as error:  # no network, no such repository or revision: one sentence for all of them
+        raise InputError(f"cannot fetch {source['repo']} at {source['revision']} from the hub: {error}") from error
 
 
-def linked(name: str, source: Mapping[str, Any], out: Path, allow_unpinned: bool = False) -> None:
-    """Fill the folder `out` with links to the files of a checked weights folder.
+def origin_of(name: str, source: Mapping[str, Any]) -> Path:
+    """The folder a source names: on this disk, or fetched from a hub.
 
     Raises:
-        InputError: the folder is missing, not what its name says, or its digest is not the pinned one.
+        InputError: there is none, or its digest is not the pinned one.
     """
     if source["source"] == "none":
         raise InputError(f"a job needs weights.{name}, which the config declares as none; give it a source")
-    origin = Path(source["path"]) if source["source"] == "path" else _download(name, source, allow_unpinned)
+    origin = Path(source["path"]) if source["source"] == "path" else _download(source)
     if not origin.is_dir():
         raise InputError(f"config value weights.{name}.path: {origin} is not a folder")
-    CHECKS[name](origin)
     if source["sha256"] is not None and (found := path_digest(origin)) != source["sha256"]:
         raise InputError(f"weights folder {origin} has the digest {found}, but weights.{name}.sha256 pins another")
-    for file in sorted(p for p in origin.rglob("*") if p.is_file()):
+    return origin
+
+
+def linked(name: str, origin: Path, out: Path) -> None:
+    """Fill the folder `out` with links to the files of the weights folder `origin`, once they are checked.
+
+    Raises:
+        InputError: `origin` is not what its name says.
+    """
+    CHECKS[name](origin)
+    for file in sorted(p for p in origin.rglob("*") if p.is_file() and p.name != "provenance.json"):
         link = out / file.relative_to(origin)
         link.parent.mkdir(parents=True, exist_ok=True)
         os.symlink(file.resolve(), link)
@@ -128,10 +135,11 @@ def main() -> None:
     arguments = stage.parser(__doc__)
     arguments.add_argument("name", choices=sorted(CHECKS))
     arguments.add_argument("--config", type=stage.config_value, required=True, help="source, path or repo, sha256")
-    arguments.add_argument("--allow-unpinned", action="store_true", help="take a hub repository without a revision")
     given = arguments.parse_args()
-    with stage.output_folder(given.out, module="editclip.weights", config=given.config, inputs={}) as folder:
-        linked(given.name, given.config, folder, given.allow_unpinned)
+    origin = origin_of(given.name, given.config)
+    inputs = {"origin": origin}  # its digest is what `sha256` pins, its name what `revision` does
+    with stage.output_folder(given.out, module="editclip.weights", config=given.config, inputs=inputs) as folder:
+        linked(given.name, origin, folder)
 
 
 if __name__ == "__main__":

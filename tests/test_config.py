@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from editclip.config import checked_config
+from editclip.config import check_weights, checked_config
 from editclip.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,6 +75,11 @@ def test_a_missing_or_misspelt_key_is_named(place: tuple[Any, ...]) -> None:
         (("metrics", "lpips", "trunk"), "imagnet", ["metrics.lpips.trunk", 'did you mean "imagenet"']),
         (("methods", 0, "exemplars"), "shufled", ["methods[0].exemplars", 'did you mean "shuffled"']),
         (("methods", 0, "batch_size"), 0, ["methods[0].batch_size", "0"]),
+        (("methods", 0, "name"), "..", ["methods[0].name", ".."]),
+        (("weights", "clip", "recipe", "steps"), -5, ["weights.clip.recipe.steps", "-5"]),
+        (("weights", "ip2p", "recipe", "condition_dropout"), 5, ["weights.ip2p.recipe.condition_dropout", "5"]),
+        (("weights", "vae", "recipe", "log_every"), 0, ["weights.vae.recipe.log_every", "0"]),
+        (("weights", "clip", "source"), "trian", ["weights.clip.source", 'did you mean "train"']),
     ],
 )
 def test_a_wrong_value_says_what_is_allowed(place: tuple[Any, ...], value: Any, expected: list[str]) -> None:
@@ -109,3 +114,27 @@ def test_the_schema_knows_the_keys_of_each_recipe(name: str) -> None:
     schema = yaml.safe_load(SCHEMA.read_text())
     recipe = schema["properties"]["weights"]["properties"][name]["properties"]["recipe"]
     assert set(recipe["properties"]) == set(recipe["required"]) == fields
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ({"source": "none"}, "declares as none"),
+        ({"source": "path", "path": "nowhere", "sha256": None}, "nowhere is not a folder"),
+        ({"source": "hub", "repo": "a/b", "revision": None, "sha256": None}, "pin a/b to a 40-character commit"),
+    ],
+)
+def test_weights_that_cannot_be_had_stop_before_any_job(source: dict[str, Any], expected: str) -> None:
+    config = loaded("micro.yaml")
+    config["weights"]["ip2p"] = source
+    check_weights(config, {"method other": ["editclip"]})
+    with pytest.raises(InputError, match=expected):
+        check_weights(config, {"method ip2p": ["ip2p"]})
+    config["run"]["allow_unpinned"] = True
+    if source["source"] == "hub":
+        check_weights(config, {"method ip2p": ["ip2p"]})
+
+
+def test_weights_that_the_config_does_not_name_are_refused() -> None:
+    with pytest.raises(InputError, match='method x needs the weights "editclp" .*did you mean "editclip"'):
+        check_weights(loaded("micro.yaml"), {"method x": ["editclp"]})

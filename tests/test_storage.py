@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from editclip import storage
 from editclip.storage import atomic_file, atomic_folder, cache_folder, digest, file_digest, path_digest, write_json
 
 
@@ -60,3 +61,17 @@ def test_cache_entries_differ_by_every_part_of_the_key(tmp_path: Path, monkeypat
     assert len(folders) == 4
     assert cache_folder("edits", "a", 1) in folders
     assert digest({"x": 1, "y": 2}) == digest({"y": 2, "x": 1})
+
+
+def test_cache_entries_belong_to_the_installed_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDITCLIP_CACHE", str(tmp_path))
+    now = cache_folder("edits", "a")
+    monkeypatch.setattr(storage, "package_versions", lambda: {"torch": "0"})
+    assert cache_folder("edits", "a") != now
+
+
+def test_dot_files_do_not_enter_a_digest(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    before = path_digest(tmp_path)
+    (tmp_path / ".snakemake_timestamp").write_text("")
+    assert path_digest(tmp_path) == before

@@ -8,7 +8,6 @@ import csv
 import hashlib
 import json
 import logging
-from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from editclip import stage
 from editclip.data.images import read_image, squash
-from editclip.data.tree import EditType, Item, Texts, Tree, compare_top_bench_x, counts, iter_files, scan
+from editclip.data.tree import EditType, Item, Texts, Tree, clashes, compare_top_bench_x, counts, iter_files, scan
 from editclip.errors import InputError
 from editclip.storage import atomic_file, digest, write_json
 
@@ -131,8 +130,7 @@ def build(root: Path, config: Mapping[str, Any], folder: Path, threads: int) -> 
     texts = Texts(tree)
     frames = _frames(tree, folder, config["resolution"], config["max_pixels"], threads)
     samples = [s for edit_type in tree.types for s in _samples(edit_type, frames, texts)]
-    repeated = [name for name, count in Counter(s.sample_id for s in samples).items() if count > 1]
-    tree.problems += [f"the sample name {name} occurs twice: rename a group, type or id" for name in repeated]
+    tree.problems += clashes(tree.types)
     if tree.problems:
         raise InputError(f"the benchmark {root} has {len(tree.problems)} problems: " + "; ".join(tree.problems))
     unchanged = _warn_unchanged(samples)
@@ -184,17 +182,16 @@ def _samples(edit_type: EditType, frames: Mapping[Path, str], texts: Texts) -> l
     def frame(item: Item, side: str) -> str | None:
         return frames.get(item.files[side], "") if side in item.files else None
 
-    prefix = f"{edit_type.group}-{edit_type.name}"
     samples = []
     for exemplar in edit_type.exemplars:
         for query in edit_type.queries:
             samples.append(
                 Sample(
-                    sample_id=f"{prefix}-{exemplar.id}-{query.id}",
+                    sample_id=edit_type.label(exemplar.id, query.id),
                     group=edit_type.group,
                     edit_type=edit_type.name,
-                    exemplar_id=f"{prefix}-{exemplar.id}",
-                    query_id=f"{prefix}-{query.id}",
+                    exemplar_id=edit_type.label(exemplar.id),
+                    query_id=edit_type.label(query.id),
                     exemplar_before=frame(exemplar, "0") or "",
                     exemplar_after=frame(exemplar, "1") or "",
                     query=frame(query, "0") or "",

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from editclip.errors import InputError
 
-MAX_PIXELS = 178_956_970  # Pillow's own limit (a quarter of a gibibyte of RGB)
+MAX_PIXELS = 178_956_970  # where Pillow itself refuses (half a gibibyte of RGB)
 
 _OPENING = threading.Lock()  # Image.MAX_IMAGE_PIXELS is a global of Pillow
 

@@ -5,6 +5,7 @@
 Everything wrong with a tree is collected, so that one error names it all.
 """
 
+import itertools
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -44,6 +45,10 @@ class EditType:
     name: str
     exemplars: list[Item] = field(default_factory=list)
     queries: list[Item] = field(default_factory=list)
+
+    def label(self, *ids: str) -> str:
+        """Name of an exemplar, a query or (given both ids) a sample in the whole benchmark."""
+        return "-".join((self.group, self.name, *ids))
 
 
 @dataclass
@@ -174,6 +179,25 @@ def _type_key(row: Mapping[str, str], known: Mapping[tuple[str, str], set[str]])
     wanted = "/".join(filter(None, (row.get("group"), row.get("type")))) or "none"
     reason = "is in several groups: name the group" if matching else "is not in the tree"
     raise ValueError(f"names the edit type {wanted}, which {reason}")
+
+
+def clashes(types: list[EditType]) -> list[str]:
+    """A clause for each name that two exemplars, two queries or two samples would share (`a-b/c` and `a/b-c`)."""
+    owners: dict[tuple[str, str], list[str]] = {}
+    for t in types:
+        where = f"{t.group}/{t.name}"
+        for part, items in (("train", t.exemplars), ("test", t.queries)):
+            for item in items:
+                kind = "exemplar" if part == "train" else "query"
+                owners.setdefault((kind, t.label(item.id)), []).append(f"{where}/{part}/{item.id}")
+        for exemplar, query in itertools.product(t.exemplars, t.queries):
+            owner = f"{where} ({exemplar.id} x {query.id})"
+            owners.setdefault(("sample", t.label(exemplar.id, query.id)), []).append(owner)
+    return [
+        f"the {kind} name {name} would stand for {' and '.join(found)}: rename a group, type or id"
+        for (kind, name), found in owners.items()
+        if len(found) > 1
+    ]
 
 
 def iter_files(edit_type: EditType) -> Iterator[Path]:

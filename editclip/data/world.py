@@ -2,7 +2,7 @@
 
 Scenes are split by a digest of their scene graph into pools (benchmark, validation, training) that no seed can mix,
 and the benchmark also leaves out every image of the given training data by its pixels. A fixed fifth of the
-program x object combinations never occurs in training data and fills at least half of the benchmark's scenes.
+program x object combinations never occurs in training data; every second scene of the benchmark is drawn from it.
 """
 
 import hashlib
@@ -109,7 +109,7 @@ def bench_pairs(config: Mapping[str, Any], seed: int, excluded: Set[str]) -> Ite
     for edit in tqdm(edits, desc="edit types", unit="type"):
         rng = random.Random(f"{seed}-bench-{edit.id}")
         for number in range(config["exemplars"] + config["queries"]):
-            unseen = True if number % 2 else None  # half of the scenes at least
+            unseen = True if number % 2 else None
             pair = draw_pair(rng, edit, "bench", config["resolution"], unseen=unseen, excluded=used)
             used.update((pair.before.digest, *pair.digests))
             yield "train" if number < config["exemplars"] else "test", f"{number:02d}", pair

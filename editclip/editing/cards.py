@@ -12,9 +12,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from editclip.config import nearest
 from editclip.editing import Editor
-from editclip.errors import InputError
+from editclip.errors import InputError, nearest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OWN_METHOD = "editclip.method"
@@ -196,6 +195,8 @@ def parse_method(entry: Mapping[str, Any]) -> Method:
     if not _whole(entry["batch_size"]) or entry["batch_size"] < 1:
         raise InputError(f"method {name}: batch_size {entry['batch_size']!r} must be a whole number above 0")
     card = read_card(entry["editor"])
+    if entry["exemplars"] == "shuffled" and "exemplar" not in card.needs:
+        raise InputError(f"method {name}: {entry['editor']} sees no exemplar, so exemplars must be own")
     options = effective_options(name, card, entry["options"] or {})
     return Method(name, entry["editor"], card, options, entry["exemplars"] == "shuffled", entry["batch_size"])
 

@@ -21,7 +21,6 @@ from PIL import Image
 from editclip import stage
 from editclip.editing import Editor, EditRequest, Exemplar
 from editclip.editing.cards import Card, editor_names, parse_method
-from editclip.editing.edits import weights_argument
 from editclip.editing.observe import observed
 from editclip.editing.work import reason
 
@@ -227,7 +226,7 @@ def main() -> None:
     """Command line of the suite."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help=f"one of {', '.join(editor_names())}")
-    parser.add_argument("--weights", type=weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--weights", type=stage.weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--options", type=stage.config_value, default={}, help="options of the method, as JSON")
     parser.add_argument("--resolution", type=int, help="side of the drawn images (default: the method's, or 64)")
     given = parser.parse_args()

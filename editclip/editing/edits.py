@@ -29,7 +29,17 @@ from editclip.editing import Editor, EditRequest
 from editclip.editing.cards import parse_method
 from editclip.editing.prepared import load_prepared, prepare, read_prepared
 from editclip.editing.requests import Requests
-from editclip.editing.work import Finished, Row, Work, part, place, read_rows, reason, refuse_failures, write_rows
+from editclip.editing.work import (
+    Finished,
+    Row,
+    Work,
+    part,
+    place,
+    read_rows,
+    reason,
+    refuse_failed_samples,
+    write_rows,
+)
 from editclip.errors import InputError
 from editclip.storage import write_json
 
@@ -120,7 +130,7 @@ def edit(work: Work, prepared: Sequence[Path], seed: int, shard: tuple[int, int]
     items = [_item(work, requests, ready, sample, seed) for sample in part(work.bench.samples, shard)]
     _edit_items(work, requests, items, seed, finished)
     failed = {item.sample.sample_id: item.reason for item in items if item.status == "failed"}
-    refuse_failures(failed, len(work.bench.samples), work.method.name)
+    refuse_failed_samples(failed, work.bench, work.method.name)
     write_rows(out / "edits.csv", COLUMNS, [_row(item, seed, card["native_size"], finished, out) for item in items])
     write_json(out / "method.json", card)
     if work.method.shuffled:
@@ -165,7 +175,7 @@ def gather(bench: Bench, shards: Sequence[Path], out: Path) -> None:
     if unknown := rows.keys() - set(wanted):
         raise InputError(f"the shards have sample {min(unknown)}, which the benchmark lacks: edit this benchmark")
     failed = {sample_id: row["reason"] for sample_id, row in rows.items() if row["status"] == "failed"}
-    refuse_failures(failed, len(wanted), json.loads(card)["name"], f"remove {', '.join(map(str, shards))}")
+    refuse_failed_samples(failed, bench, json.loads(card)["name"], f"remove {', '.join(map(str, shards))}")
     write_rows(out / "edits.csv", COLUMNS, [rows[sample_id] for sample_id in wanted])
     for name in ("method.json", "exemplars.csv"):
         if (shards[0] / name).is_file():
@@ -180,14 +190,6 @@ def shard_argument(text: str) -> tuple[int, int]:
     return int(parts[1]), int(parts[2])
 
 
-def weights_argument(text: str) -> tuple[str, Path]:
-    """The weights folder "name=folder"."""
-    name, separator, folder = text.partition("=")
-    if not (name and separator and folder):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER")
-    return name, Path(folder)
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -198,7 +200,7 @@ def _arguments() -> argparse.Namespace:
             command.add_argument("--shards", type=Path, nargs="+", required=True, help="folders written by edit")
             continue
         command.add_argument("--method", type=stage.config_value, required=True, help="method entry of the config")
-        command.add_argument("--weights", type=weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
+        command.add_argument("--weights", type=stage.weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
         command.add_argument("--base-seed", type=int, required=True, help="the run's seed")
         command.add_argument("--shard", type=shard_argument, default=(0, 1), metavar="K-of-N", help="default: 0-of-1")
         if name == "edit":
@@ -222,6 +224,8 @@ def main() -> None:
     method = parse_method(given.method)
     work = Work(method, bench, dict(given.weights), given.base_seed, stage.device())
     inputs |= method.weights(work.weights)
+    if given.command == "edit":
+        inputs |= {f"prepared {number}": folder for number, folder in enumerate(given.prepared, 1)}
     with stage.output_folder(given.out, config=given.method, inputs=inputs, **facts) as folder:
         if given.command == "prepare":
             prepare(work, given.shard, folder)

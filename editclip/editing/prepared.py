@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from editclip.editing.work import Row, Work, part, place, read_rows, reason, refuse_failures, write_rows
+from editclip.editing.work import Row, Work, part, place, read_rows, reason, refuse_failed_samples, write_rows
 from editclip.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def prepare(work: Work, shard: tuple[int, int], out: Path) -> None:
                 LOG.warning("%s: exemplar %s failed", work.method.name, exemplar_id, exc_info=True)
                 failed[exemplar_id] = reason(error)
     stopped = {s.sample_id: failed[e] for s in work.bench.samples if (e := requests.fed[s.exemplar_id]) in failed}
-    refuse_failures(stopped, len(work.bench.samples), work.method.name)
+    refuse_failed_samples(stopped, work.bench, work.method.name)
     rows = []
     for exemplar_id, key in keys.items():
         row: Row = dict.fromkeys(COLUMNS, "") | {"exemplar_id": exemplar_id}

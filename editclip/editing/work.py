@@ -1,4 +1,4 @@
-"""What preparing and editing share: the method on its benchmark, its cache of finished results, the failure policy."""
+"""What preparing and editing share: the method on its benchmark, its cache of finished results, its failures."""
 
 import csv
 import dataclasses
@@ -14,6 +14,7 @@ from editclip.editing import Editor, cards
 from editclip.editing.cards import Method
 from editclip.editing.requests import Requests
 from editclip.errors import InputError
+from editclip.failures import refuse_failures
 from editclip.provenance import code_digest
 from editclip.storage import atomic_file, cache_folder, file_digest, path_digest, write_json
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-MAXIMUM_FAILED = 0.01  # of the benchmark's samples (design: more than 1 % failed stops the run)
 Row = dict[str, Any]
 
 
@@ -139,28 +139,19 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def refuse_failures(failed: Mapping[str, str], total: int, name: str, step: str = "") -> None:
-    """Stop when more than 1 % of the benchmark's samples have failed.
+def refuse_failed_samples(failed: Mapping[str, str], bench: Bench, method: str, step: str = "") -> None:
+    """`failures.refuse_failures` with the share of the whole benchmark, so that the rule does not depend on sharding.
 
-    The share is of the whole benchmark, not of a shard, so that the rule does not depend on sharding: a shard that
-    breaks it alone stops at once, and `gather` sees failures that are spread out.
+    A shard that breaks it alone stops at once, and `gather` sees failures that are spread out.
 
     Args:
         failed: reason by sample_id.
-        total: number of samples of the benchmark.
-        name: of the method.
+        bench: the benchmark.
+        method: name of the method.
         step: what is to be done before starting again, besides mending the cause.
-
-    Raises:
-        InputError: lists the first ten.
     """
-    if len(failed) > MAXIMUM_FAILED * total:
-        listed = "; ".join(f"{sample} ({why})" for sample, why in list(failed.items())[:10])
-        more = f"; and {len(failed) - 10} more" if len(failed) > 10 else ""
-        raise InputError(
-            f"method {name} failed on {len(failed)} of {total} samples, more than {MAXIMUM_FAILED:.0%}: "
-            f"{listed}{more}; mend the cause{step and f', {step}'} and start again, what is finished is cached"
-        )
+    remedy = f"mend the cause{step and f', {step}'} and start again, what is finished is cached"
+    refuse_failures(failed, len(bench.samples), method, remedy)
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:

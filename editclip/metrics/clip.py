@@ -73,7 +73,7 @@ class ClipScores:
         return encode(
             items,
             lambda paths: self.clip.encode_image([read_frame(path, resolution) for path in paths]),
-            self._store("image"),
+            self._store("image", self.setting.batch_size),
             batch_size=self.setting.batch_size,
             label="CLIP images",
         )
@@ -87,10 +87,11 @@ class ClipScores:
         ]
         items = {text_key(text): text for text in given}
         # One by one: texts are few, and a batch is padded to its longest, which shows in the last bits.
-        return encode(items, self.clip.encode_text, self._store("text"), batch_size=1, label="CLIP texts")
+        return encode(items, self.clip.encode_text, self._store("text", 1), batch_size=1, label="CLIP texts")
 
-    def _store(self, kind: str) -> Store:
-        return Store(cache_folder("features", kind, self.digest, code_digest("editclip.model"), self.setting.device))
+    def _store(self, kind: str, batch_size: int) -> Store:
+        code = code_digest("editclip.metrics.clip")
+        return Store(cache_folder("features", kind, self.digest, code, batch_size, self.setting.device))
 
     def _score(
         self, sample: Sample, path: Path, images: Mapping[str, torch.Tensor], texts: Mapping[str, torch.Tensor]

@@ -61,13 +61,13 @@ class EditClipScores:
         pairs = encode(
             {pair_key(*pair): pair for pair in (*shown, *made)},
             self._encode,
-            self._store("edit"),
+            self._store("edit", self.setting.batch_size),
             batch_size=self.setting.batch_size,
             label="EditCLIP edits",
         )
         told = {text_key(s.instruction): s.instruction for s in bench.samples if s.instruction}
         # One by one: texts are few, and a batch is padded to its longest, which shows in the last bits.
-        texts = encode(told, self.model.encode_text, self._store("text"), batch_size=1, label="EditCLIP texts")
+        texts = encode(told, self.model.encode_text, self._store("text", 1), batch_size=1, label="EditCLIP texts")
         still = {pair for pair in dict.fromkeys(shown) if self._same(pair)}
         results = []
         for (sample, _), exemplar, edit in zip(edits, shown, made, strict=True):
@@ -91,8 +91,9 @@ class EditClipScores:
             return True
         return ImageChops.difference(self._frame(pair[0]), self._frame(pair[1])).getbbox() is None
 
-    def _store(self, kind: str) -> Store:
-        return Store(cache_folder("features", kind, self.digest, code_digest("editclip.model"), self.setting.device))
+    def _store(self, kind: str, batch_size: int) -> Store:
+        code = code_digest("editclip.metrics.editclip")
+        return Store(cache_folder("features", kind, self.digest, code, batch_size, self.setting.device))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

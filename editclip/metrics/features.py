@@ -33,7 +33,7 @@ class Store:
     def load(self, keys: Collection[str]) -> dict[str, torch.Tensor]:
         """Those of `keys` that are stored."""
         wanted, found = set(keys), {}
-        for path in sorted(self.folder.glob("*.safetensors")):
+        for path in sorted(self.folder.glob("[!.]*.safetensors")):  # a dot: being written
             with safe_open(path, framework="pt") as file:
                 for key in wanted.intersection(file.keys()):
                     found[key] = file.get_tensor(key)

@@ -57,16 +57,17 @@ class LPIPS:
 
     @torch.inference_mode()
     def _values(self, net: str, pairs: Sequence[tuple[Path, Path]]) -> dict[str, float]:
-        code = code_digest("editclip.metrics.perceptual")
-        store = Store(cache_folder("features", "lpips", self.digests[net], self.size, code, self.setting.device))
+        code, batch_size = code_digest("editclip.metrics.lpips"), self.setting.batch_size
+        key = (self.digests[net], self.size, code, batch_size, self.setting.device)
+        store = Store(cache_folder("features", "lpips", *key))
         values = store.load([pair_key(*pair) for pair in pairs])
         groups: dict[str, dict[str, tuple[Path, Path]]] = {}  # by query: its trunk features serve all its outputs
         for pair in pairs:
             if pair_key(*pair) not in values:
                 groups.setdefault(image_key(pair[0]), {})[pair_key(*pair)] = pair
         for group in tqdm(groups.values(), desc=f"LPIPS {net}, queries", disable=not groups):
-            keys, step = list(group), self.setting.batch_size
-            for chunk in (keys[start : start + step] for start in range(0, len(keys), step)):
+            keys = list(group)
+            for chunk in (keys[start : start + batch_size] for start in range(0, len(keys), batch_size)):
                 paths = [group[chunk[0]][0], *(group[key][1] for key in chunk)]
                 images = [read_frame(path, self.setting.bench.resolution) for path in paths]
                 frames = to_input(images, self.size).to(self.setting.device)

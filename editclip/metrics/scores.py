@@ -18,6 +18,7 @@ from PIL import Image
 from editclip import stage
 from editclip.data.bench import Bench, Sample
 from editclip.errors import InputError
+from editclip.failures import refuse_failures
 from editclip.storage import file_digest, write_json
 
 COLUMNS = ("method", "sample_id", "metric", "value", "status", "reason", "image_sha256")
@@ -174,18 +175,6 @@ def read_edits(folder: Path, bench: Bench) -> list[Edit]:
     return [_edit(sample, rows.get(sample.sample_id), folder) for sample in bench.samples]
 
 
-def refuse_failures(edits: Sequence[Edit], limit: float) -> None:
-    """Stop when more than the share `limit` of the edits failed: what is left no longer stands for the method.
-
-    Raises:
-        InputError: naming how many, and the first few.
-    """
-    failures = [edit for edit in edits if edit.problem is not None and edit.problem.status == "failed"]
-    if len(failures) > limit * len(edits):
-        named = "; ".join(f"{e.sample.sample_id}: {e.problem.reason}" for e in failures[:10] if e.problem)
-        raise InputError(f"{len(failures)} of {len(edits)} edits failed, more than {limit:.1%} ({named}): rerun them")
-
-
 def score_edits(family: Family, edits: Sequence[Edit]) -> list[dict[str, Score]]:
     """`{metric: Score}` of each edit; one without an image gets its problem as the score of every metric."""
     results = iter(family.score([(edit.sample, edit.path) for edit in edits if edit.path is not None]))
@@ -214,11 +203,6 @@ def card(family: Family, bench: Bench) -> dict[str, Any]:
     }
 
 
-def _named_folder(text: str) -> tuple[str, Path]:
-    name, _, folder = text.partition("=")
-    return name, Path(folder)
-
-
 def main(module: str, description: str | None, build: Callable[[Setting], Family], argv: Sequence[str] | None) -> None:
     """The stage of a metric family: `seed=<s>.csv` for each seed, and `card.json`, in the folder `--out`."""
     parser = stage.parser(description)
@@ -227,15 +211,16 @@ def main(module: str, description: str | None, build: Callable[[Setting], Family
     parser.add_argument("--edits", type=Path, required=True, help="the method's folder of seed=<s>/ folders")
     parser.add_argument("--method", required=True, help="name written into the rows")
     parser.add_argument("--seeds", type=int, nargs="+", required=True)
-    parser.add_argument("--weights", type=_named_folder, nargs="*", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--weights", type=stage.weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--batch-size", type=int, required=True)
-    parser.add_argument("--max-failed", type=float, default=0.01, help="share of failed edits that stops the scoring")
     args = parser.parse_args(argv)
     stage.use_threads(args.threads)
     bench, weights = Bench.load(args.bench), dict(args.weights)
     edits = {seed: read_edits(args.edits / f"seed={seed}", bench) for seed in args.seeds}
     together = [edit for group in edits.values() for edit in group]
-    refuse_failures(together, args.max_failed)
+    problems = {f"{e.sample.sample_id} seed={s}": e.problem for s, group in edits.items() for e in group if e.problem}
+    failed = {name: problem.reason for name, problem in problems.items() if problem.status == "failed"}
+    refuse_failures(failed, len(together), args.method, "edit them again")
     family = build(Setting(args.config, bench, weights, args.batch_size, stage.device()))
     inputs = {"bench": args.bench, "edits": args.edits, **weights}
     with stage.output_folder(

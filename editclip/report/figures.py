@@ -81,6 +81,27 @@ def per_type(full: pd.DataFrame, metric: str, methods: Sequence[str] | None = No
     return figure
 
 
+def grid_reference(run: Path, table: pd.DataFrame, wanted: str) -> tuple[pd.DataFrame, int]:
+    """EditCLIP scores, over all its seeds, of the method by which the grid's samples are chosen, and its first seed.
+
+    Args:
+        run: folder of the run.
+        table: table1.csv.
+        wanted: that method; where the run lacks it, the first that is conditioned on something, else the first.
+
+    Raises:
+        InputError: its scores are missing.
+    """
+    methods = table["method"].tolist()
+    conditioned = table.loc[table["conditioning"] != "none", "method"].tolist()
+    folder = run / "scores" / (wanted if wanted in methods else [*conditioned, *methods][0]) / "editclip"
+    seeds = sorted(int(path.stem.removeprefix("seed=")) for path in folder.glob("seed=*.csv"))
+    if not seeds:
+        raise InputError(f"{folder} has no scores: run the editclip metrics of this method first")
+    columns = ("sample_id", "metric", "value", "status")
+    return pd.concat([read_table(folder / f"seed={seed}.csv", columns) for seed in seeds], ignore_index=True), seeds[0]
+
+
 def exemplar_rows(samples: pd.DataFrame, scores: pd.DataFrame, count: int) -> list[str]:
     """The samples that the grid shows, by rule: nobody picks.
 
@@ -146,7 +167,7 @@ def grid_rows(
 def _outputs(folder: Path, seed: int) -> dict[str, Path]:
     wanted = folder / f"seed={seed}"
     if not wanted.is_dir():
-        wanted = min(folder.glob("seed=*"), default=wanted)
+        wanted = min(folder.glob("seed=*"), key=lambda p: int(p.name.removeprefix("seed=")), default=wanted)
     made = read_table(wanted / "edits.csv", ("sample_id", "file", "status"))
     made = made[made["status"] == "ok"]
     return {s: wanted / f for s, f in zip(made["sample_id"], made["file"], strict=True)}

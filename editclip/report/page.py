@@ -47,7 +47,7 @@ def honest_labels(table: pd.DataFrame, notice: str | None) -> list[str]:
 def read_logs(weights: Path) -> dict[str, pd.DataFrame]:
     """The training log of every model under `weights` that was trained here: columns step and loss, by name."""
     logs = {}
-    for path in sorted(weights.glob("*/logs/metrics.jsonl")):
+    for path in sorted(weights.glob("[!.]*/logs/metrics.jsonl")):
         log = pd.read_json(path, lines=True)
         if {"step", "loss"} <= set(log.columns) and len(log) > 1:
             logs[path.parent.parent.name] = log[["step", "loss"]].dropna()
@@ -69,15 +69,15 @@ def curves_image(weights: Path) -> str | None:
 
 def provenance_lines(run: Path) -> list[tuple[str, str]]:
     """Where the numbers come from, as (name, text): code, config, machine, packages, scoring cards and time spent."""
-    made = {p: read_json(p) for p in sorted(run.rglob("provenance.json"))}
+    found = sorted(p.relative_to(run) for p in run.rglob("provenance.json"))
+    made = {p: read_json(run / p) for p in found if not any(part.startswith(".") for part in p.parts)}
     tables = read_json(run / "tables" / "provenance.json")
-    edits = next((v for p, v in made.items() if p.is_relative_to(run / "edits")), tables)
+    edits = next((v for p, v in made.items() if p.parts[0] == "edits"), tables)
     commit = tables["code"]["commit"]
     dirty = " with uncommitted changes" if tables["code"]["dirty"] else ""
     spent: dict[str, float] = {}
     for path, value in made.items():
-        part = path.relative_to(run).parts[0]
-        spent[part] = spent.get(part, 0.0) + value["seconds"]
+        spent[path.parts[0]] = spent.get(path.parts[0], 0.0) + value["seconds"]
     return [
         ("Code", f"git {commit[:10]}{dirty}" if commit else "no git commit"),
         ("Config", tables["config_digest"][:12]),
@@ -98,7 +98,7 @@ def page(run: Path, out: Path) -> str:
     table = read_numbers(run / "tables" / "table1.csv", ("method", "conditioning", "notes"))
     versus = read_numbers(run / "tables" / "table1_vs_paper.csv", ("method", "metric", "ours", "paper", "same_sign"))
     figures = run / "figures"
-    files = [*sorted((run / "notebooks").glob("*.html")), *sorted((run / "tables").glob("table*"))]
+    files = [*sorted((run / "notebooks").glob("[!.]*.html")), *sorted((run / "tables").glob("table*"))]
     loader = jinja2.FileSystemLoader(TEMPLATES)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.get_template("report.html.j2").render(

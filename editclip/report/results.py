@@ -128,7 +128,7 @@ def read_run(config: Mapping[str, Any], bench: Path, scores: Path, edits: Path, 
     if not entries:
         raise InputError(f"no method of the config has {table!r} among its tables: add one")
     methods = tuple(_method(m, config["seeds"], edits) for m in entries)
-    families = sorted({p.parent.name for m in methods for p in (scores / m.name).glob("*/card.json")})
+    families = sorted({p.parent.name for m in methods for p in (scores / m.name).glob("[!.]*/card.json")})
     if not families:
         raise InputError(f"{scores} has no scores of {', '.join(m.name for m in methods)}: run the metrics first")
     cards = {f: _common_card(f, methods, scores) for f in families}

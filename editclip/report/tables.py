@@ -203,7 +203,8 @@ def main() -> None:
         if key not in config:
             raise InputError(f"the config of the tables lacks {key!r}: give label, notice, paper, seeds and methods")
     results = read_run(config, arguments.bench, arguments.scores, arguments.edits)
-    inputs = {"bench": arguments.bench / "manifest.csv", "scores": arguments.scores, "paper": config["paper"]}
+    inputs = {"bench": arguments.bench / "manifest.csv", "scores": arguments.scores, "edits": arguments.edits}
+    inputs["paper"] = Path(config["paper"])
     with stage.output_folder(arguments.out, module="editclip.report.tables", config=config, inputs=inputs) as folder:
         write_tables(folder, config, results)
 

@@ -19,8 +19,8 @@ from editclip.data.triplets import Triplets
 from editclip.errors import InputError
 from editclip.model import Clip, EditCLIP, pair_pixels, widened
 from editclip.training import loop
+from editclip.training.processes import process_state
 from editclip.training.recipe import Recipe, training_job
-from editclip.training.run_state import process_state
 
 MAXIMUM_SCALE = 100.0  # CLIP's bound on the logit scale
 VALIDATION_BATCH = 256  # negatives of the validation loss (official: one loader batch)

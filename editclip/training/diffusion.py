@@ -47,6 +47,17 @@ def to_pixels(images: Tensor) -> Tensor:
     return images.float().div(127.5).sub(1)
 
 
+def pooled_psnr(images: Tensor, truth: Tensor, peak: float) -> float:
+    """Peak signal-to-noise ratio in dB of the error pooled over all images.
+
+    Args:
+        images: images of any shape and type; clamp them to their range first.
+        truth: what they should be, of the same shape and range.
+        peak: width of that range, 255 for uint8 and 2 for [-1, 1].
+    """
+    return float(10 * torch.log10(peak**2 / functional.mse_loss(images.double(), truth.double())))
+
+
 class Batch(NamedTuple):
     """Rows of a split (B, int64) and their images, uint8 B×3×R×R."""
 

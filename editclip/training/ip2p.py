@@ -121,11 +121,6 @@ def train(
     return unet
 
 
-def pooled_psnr(images: Tensor, truth: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of uint8 images, of the error pooled over all of them."""
-    return float(10 * torch.log10(255**2 / (images.double() - truth.double()).square().mean()))
-
-
 def validation_edits(
     pipeline: StableDiffusionInstructPix2PixPipeline, triplets: Triplets, recipe: IP2PRecipe, folder: Path
 ) -> None:
@@ -153,8 +148,8 @@ def validation_edits(
     errors = [(x.double() - truth.double()).square().mean((1, 2, 3)) for x in (edits, queries)]
     values = {
         "rows": len(rows),
-        "psnr_edit": pooled_psnr(edits, truth),
-        "psnr_query": pooled_psnr(queries, truth),
+        "psnr_edit": diffusion.pooled_psnr(edits, truth, peak=255),
+        "psnr_query": diffusion.pooled_psnr(queries, truth, peak=255),
         "closer_than_query": float((errors[0] < errors[1]).double().mean()),
     }
     write_json(folder / "edits.json", values)

@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from editclip.errors import InputError
 from editclip.storage import digest
+from editclip.training.processes import process_state
 from editclip.training.recipe import Recipe
-from editclip.training.run_state import Group, RunState, process_state
+from editclip.training.run_state import Group, RunState
 
 __all__ = ["Group", "LossFunction", "decay_groups", "device", "fit", "seeded", "shuffled_batches"]
 
@@ -59,12 +60,12 @@ def shuffled_batches(examples: int, batch_size: int, seed: int) -> Callable[[int
     return draw
 
 
-def decay_groups(module: nn.Module, learning_rate: float | None = None) -> list[Group]:
+def decay_groups(module: nn.Module) -> list[Group]:
     """Two groups: matrices and kernels decay as the recipe says; biases, gains and scalars (ndim < 2) do not."""
     trained = [p for p in module.parameters() if p.requires_grad]
     return [
-        Group([p for p in trained if p.ndim >= 2], learning_rate),
-        Group([p for p in trained if p.ndim < 2], learning_rate, weight_decay=0.0),
+        Group([p for p in trained if p.ndim >= 2]),
+        Group([p for p in trained if p.ndim < 2], weight_decay=0.0),
     ]
 
 

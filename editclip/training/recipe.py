@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import difflib
 import inspect
 import tempfile
 import types
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from editclip import stage
-from editclip.errors import InputError
+from editclip.errors import InputError, nearest
 from editclip.provenance import code_digest
 from editclip.storage import cache_folder, path_digest
 
@@ -95,9 +94,7 @@ def read_recipe(kind: type[R], values: Mapping[str, Any]) -> R:
     name = kind.__name__
     for key in values:
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"its keys are {known}"
-            raise InputError(f"{name} has no key {key!r}; {hint}")
+            raise InputError(f"{name} has no key {key!r}{nearest(key, known)}; its keys: {', '.join(known)}")
     if missing := [key for key in known if key not in values]:
         raise InputError(f"{name} lacks the keys {', '.join(missing)}; every key must be given")
     checked = {}
@@ -119,9 +116,8 @@ def build(kind: Callable[..., T], config: Mapping[str, Any], **fixed: Any) -> T:
     known = [name for name in inspect.signature(kind).parameters if name not in fixed]
     for key in config:
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"its keys are {known}"
-            raise InputError(f"{getattr(kind, '__name__', kind)} takes no key {key!r} here; {hint}")
+            name = getattr(kind, "__name__", kind)
+            raise InputError(f"{name} takes no key {key!r} here{nearest(key, known)}; its keys: {', '.join(known)}")
     return kind(**config, **fixed)
 
 
@@ -174,7 +170,7 @@ def training_job(module: str, kind: type[R], description: str | None, inputs: Se
 
     import torch
 
-    from editclip.training.run_state import process_state
+    from editclip.training.processes import process_state
 
     state = process_state()
     torch.manual_seed(arguments.seed)

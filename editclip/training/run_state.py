@@ -11,22 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import reduce
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from editclip.errors import InputError
 from editclip.storage import atomic_file
+from editclip.training.processes import process_state
 from editclip.training.recipe import Recipe
 
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
-
-
-def process_state() -> PartialState:
-    """This process among those that `accelerate launch` started (or alone), and its device: a GPU or the CPU."""
-    return PartialState(cpu=not torch.cuda.is_available())
 
 
 @dataclass

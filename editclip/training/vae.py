@@ -17,7 +17,7 @@ from editclip import stage
 from editclip.data.triplets import Triplets
 from editclip.patch_vae import PatchVAE
 from editclip.training import loop
-from editclip.training.diffusion import to_pixels
+from editclip.training.diffusion import pooled_psnr, to_pixels
 from editclip.training.recipe import Recipe, build, training_job
 
 STATISTICS_IMAGES = 4096  # images behind the principal components and the latents' mean and deviation
@@ -43,11 +43,6 @@ class VAERecipe(Recipe):
     kl_weight: float
 
 
-def psnr(images: Tensor, truth: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of images in [-1, 1], of the error pooled over all of them."""
-    return float(10 * torch.log10(4 / functional.mse_loss(images.clamp(-1, 1), truth)))
-
-
 def training_loss(vae: PatchVAE | AutoencoderKL, recipe: VAERecipe) -> loop.LossFunction:
     """Reconstruction from a posterior sample, plus the divergence."""
 
@@ -68,7 +63,7 @@ def validation(vae: PatchVAE | AutoencoderKL, images: Tensor) -> Callable[[], Ma
     def validate() -> Mapping[str, float]:
         pixels = to_pixels(images.to(loop.device()))
         parts = [vae.decode(vae.encode(p, return_dict=False)[0].mode(), return_dict=False)[0] for p in pixels.split(64)]
-        return {"psnr": psnr(torch.cat(parts), pixels)}
+        return {"psnr": pooled_psnr(torch.cat(parts).clamp(-1, 1), pixels, peak=2)}
 
     return validate
 

@@ -14,7 +14,6 @@ from editclip.data.tree import EditType, Item, compare_top_bench_x
 from editclip.errors import InputError
 
 CONFIG = {"resolution": 8, "max_pixels": 10_000, "skip_incomplete": False, "expect": None, "strict": False, "name": "x"}
-TOPLIKE = Path(__file__).parents[3] / "shared" / "data" / "toplike_cartoon"
 
 
 def picture(path: Path, colour=(10, 20, 30), size=(12, 9), mode="RGB") -> None:
@@ -182,8 +181,33 @@ def test_empty_tree_and_ambiguous_names(tmp_path):
         for part in ("train", "test"):
             for side in "01":
                 picture(root / group / kind / part / f"1_{side}.png")
-    with pytest.raises(InputError, match="the sample name a-b-c-1-1 occurs twice"):
+    with pytest.raises(InputError) as error:
         made(root, tmp_path / "bench2")
+    for clause in (
+        "the exemplar name a-b-c-1 would stand for a/b-c/train/1 and a-b/c/train/1: rename",
+        "the query name a-b-c-1 would stand for a/b-c/test/1 and a-b/c/test/1: rename",
+        "the sample name a-b-c-1-1 would stand for a/b-c (1 x 1) and a-b/c (1 x 1): rename",
+    ):
+        assert clause in str(error.value)
+
+
+def test_exemplars_must_not_share_a_name_even_where_no_samples_do(tmp_path):
+    root = tmp_path / "clash"
+    for group, kind, query in (("a-b", "c", "2"), ("a", "b-c", "3")):
+        for side in "01":
+            picture(root / group / kind / "train" / f"1_{side}.png")
+            picture(root / group / kind / "test" / f"{query}_{side}.png")
+    with pytest.raises(InputError, match="has 1 problems: the exemplar name a-b-c-1 would stand for a/b-c/train/1"):
+        made(root, tmp_path / "bench")
+
+
+def test_samples_of_one_type_must_not_share_a_name(tmp_path):
+    root = tmp_path / "clash"
+    for part, name in (("train", "1"), ("train", "1-2"), ("test", "2-3"), ("test", "3")):
+        for side in "01":
+            picture(root / "g" / "t" / part / f"{name}_{side}.png")
+    with pytest.raises(InputError, match=r"the sample name g-t-1-2-3 .* g/t \(1 x 2-3\) and g/t \(1-2 x 3\)"):
+        made(root, tmp_path / "bench")
 
 
 def test_unchanged_pairs_are_kept_with_a_warning(tree, tmp_path, caplog):
@@ -264,10 +288,9 @@ def test_template_keeps_given_texts_and_can_be_read_back(tree, tmp_path):
     ]
 
 
-@pytest.mark.skipif(not TOPLIKE.is_dir(), reason="the shared sample of real photographs is not here")
-def test_real_photographs(tmp_path):
-    bench = made(TOPLIKE, tmp_path / "bench", resolution=32, max_pixels=50_000_000, name=None)
-    # 25 pairs of photograph and cartoon, 8 x 6 and 7 x 4 samples of two types (README of the shared data: 76 samples)
+def test_real_photographs(tmp_path, real_images):
+    bench = made(real_images("toplike_cartoon"), tmp_path / "bench", resolution=32, max_pixels=50_000_000, name=None)
+    # 25 pairs of photograph and cartoon, 8 x 6 and 7 x 4 samples of two types (76 in all)
     assert (bench.name, len(bench.samples)) == ("toplike_cartoon", 76)
     assert len({s.exemplar_id for s in bench.samples}) + len({s.query_id for s in bench.samples}) == 25
     assert {s.text_origin for s in bench.samples} == {"human"}

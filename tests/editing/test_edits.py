@@ -204,7 +204,7 @@ def test_a_failed_preparation_takes_its_samples_with_it(
     monkeypatch.setenv("TOY_BAD", "g-red-e0")
     with pytest.raises(InputError, match=r"failed on 2 of 12.*g-red-e0-q0 \(RuntimeError: cannot invert\)"):
         run("stopped")
-    monkeypatch.setattr("editclip.editing.work.MAXIMUM_FAILED", 0.2)
+    monkeypatch.setattr("editclip.failures.MAXIMUM_FAILED", 0.2)
     rows = rows_of(run("allowed"))
     assert [row["reason"] for row in rows[:2]] == ["preparation: RuntimeError: cannot invert"] * 2
     assert [row["status"] for row in rows] == ["failed"] * 2 + ["ok"] * 10
@@ -213,7 +213,7 @@ def test_a_failed_preparation_takes_its_samples_with_it(
 def test_wrong_output_of_a_method_is_a_failure(
     run: Run, project: Path, toy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("editclip.editing.work.MAXIMUM_FAILED", 1)
+    monkeypatch.setattr("editclip.failures.MAXIMUM_FAILED", 1)
     source = (project / "toy.py").read_text()
     for name, wrong, message in (
         ("grey", "return [image.convert('L') for image in images]", "returned L (32, 32), not RGB (32, 32)"),
@@ -277,6 +277,8 @@ def test_command_line(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for k in range(2):
         part = ["--shard", f"{k}-of-2", "--seed", 0, "--prepared", tmp_path / "prepared"]
         call("edit", *method, *part, "--out", tmp_path / f"shard{k}")
+    inputs = json.loads((tmp_path / "shard0" / "provenance.json").read_text())["inputs"]
+    assert inputs["prepared 1"]["path"] == str(tmp_path / "prepared")
     call("gather", "--shards", tmp_path / "shard0", tmp_path / "shard1", "--out", tmp_path / "edits")
     assert len(rows_of(tmp_path / "edits")) == 12
     assert (

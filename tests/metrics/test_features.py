@@ -1,5 +1,7 @@
 """The feature cache: nothing is encoded twice, the values do not change, and a broken-off run keeps its batches."""
 
+import dataclasses
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +13,15 @@ from editclip.data.bench import Bench
 from editclip.metrics.clip import ClipScores
 from editclip.metrics.editclip import EditClipScores
 from editclip.metrics.features import Store, encode, image_key, pair_key
+from editclip.metrics.lpips import LPIPS
 from editclip.metrics.scores import Setting, read_edits
+from editclip.provenance import code_digest, import_closure
 
-CONFIGS = {ClipScores: {"direction": "auto", "minimum_length": 1e-4}, EditClipScores: {}}
+CONFIGS = {
+    ClipScores: {"direction": "auto", "minimum_length": 1e-4},
+    EditClipScores: {},
+    LPIPS: {"nets": ["alex"], "trunk": "random", "resolution": 64},
+}
 
 
 class Counter:
@@ -56,6 +64,13 @@ def test_finished_batches_survive_a_crash(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_a_file_that_another_job_is_writing_is_not_read(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.save({"a": torch.ones(2)})
+    (tmp_path / ".half.safetensors").write_bytes(b"half a header")
+    assert store.load(["a", "b"]).keys() == {"a"}
+
+
 def test_half_precision_features_are_kept_in_fp32(tmp_path: Path) -> None:
     found = encode({"a": 1}, lambda items: torch.ones(len(items), 2).half(), Store(tmp_path), batch_size=1, label="")
     assert found["a"].dtype == Store(tmp_path).load(["a"])["a"].dtype == torch.float32
@@ -91,3 +106,35 @@ def test_a_second_scoring_encodes_nothing_and_gives_the_same_bits(
     shuffled = family.score(edits[::-1])[::-1]  # everything anew, in other batches
     assert len(images) == (8 if family_type is ClipScores else 4)
     assert shuffled == first
+
+
+@pytest.mark.parametrize("change", ["batch size", "code"])
+@pytest.mark.parametrize("family_type", CONFIGS)
+def test_values_are_not_reused_for_other_code_or_batches(
+    family_type: type,
+    change: str,
+    setting: Callable[..., Setting],
+    bench: Bench,
+    tmp_path: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    edits = [(e.sample, e.path) for e in read_edits(write_edits(tmp_path / "edits", bench) / "seed=0", bench)]
+    first = setting(CONFIGS[family_type])
+    family_type(first).score(edits)
+    before = set(cache.rglob("*.safetensors"))
+    source = Path(inspect.getfile(family_type))
+
+    def edited(*modules: str) -> str:
+        """The code digest as it is after an edit of the family's own file."""
+        return "edited" if source in import_closure(*modules) else code_digest(*modules)
+
+    if change == "batch size":
+        first = dataclasses.replace(first, batch_size=3)
+    else:
+        monkeypatch.setattr(f"{family_type.__module__}.code_digest", edited)
+    family_type(first).score(edits)
+    fresh = set(cache.rglob("*.safetensors")) - before
+    texts = 7 if family_type is ClipScores else 1 if family_type is EditClipScores else 0
+    batches = {ClipScores: (4, 5), EditClipScores: (2, 3), LPIPS: (3, 3)}[family_type]
+    assert len(fresh) == (batches[1] if change == "batch size" else batches[0] + texts)

@@ -37,8 +37,8 @@ def plant(
     names = {n for s, _ in edits for n in (s.query, s.exemplar_before, s.exemplar_after)}
     keys = {image_key(bench.path(name)): images[name.split("/")[1][0] + name[-5]] for name in names}
     keys |= {image_key(path): images["output"] for _, path in edits}
-    family._store("image").save(keys)
-    family._store("text").save({text_key(text): feature for text, feature in texts.items()})
+    family._store("image", family.setting.batch_size).save(keys)
+    family._store("text", 1).save({text_key(text): feature for text, feature in texts.items()})
 
 
 def test_clip_family_on_planted_features(setting: Callable[..., Setting], bench: Bench, tmp_path: Path) -> None:
@@ -76,8 +76,8 @@ def test_editclip_family_on_planted_features(setting: Callable[..., Setting], be
         pairs[pair_key(bench.path(sample.query), path)] = vector(0.6, 0, 0.8) * 9
         exemplar = bench.path(sample.exemplar_before), bench.path(sample.exemplar_after)
         pairs[pair_key(*exemplar)] = shown[int(sample.exemplar_id[-1])]
-    family._store("edit").save(pairs)
-    family._store("text").save({text_key("make the circle red"): vector(0, 0, 5)})
+    family._store("edit", family.setting.batch_size).save(pairs)
+    family._store("text", 1).save({text_key("make the circle red"): vector(0, 0, 5)})
     for (sample, _), scores in zip(edits, family.score(edits), strict=True):
         assert scores["ec2t"].value == pytest.approx(0.8, abs=1e-5)
         assert scores["ec2ec"].value == pytest.approx({"0": 0.6, "1": 0.64}[sample.exemplar_id[-1]], abs=1e-5)

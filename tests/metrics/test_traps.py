@@ -364,12 +364,3 @@ def test_19_a_pair_is_before_then_after(score: Scorer, bench: Bench, editclip_fo
     right, wrong = cos(plain.pair(query, outputs[0]), told), cos(plain.pair(outputs[0], query), told)
     assert scores[0]["ec2t"].value == pytest.approx(right, abs=1e-5)
     assert abs(right - wrong) > CLEARLY
-
-
-def test_the_list_above_is_complete() -> None:
-    """One test for each number of the docstring."""
-    source = Path(__file__).read_text(encoding="utf-8")
-    numbers = {
-        int(n) for line in source.splitlines() if line.startswith("def test_") for n in line.split("_") if n.isdigit()
-    }
-    assert numbers == set(range(1, 20))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import papermill
 import pytest
+import run_folder
 from PIL import Image
 from run_folder import TYPES, config, write_run
 
@@ -23,7 +24,11 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A planted run with tables and the executed notebook's figures."""
-    folder = tmp_path_factory.mktemp("run")
+    return planted(tmp_path_factory.mktemp("run"))
+
+
+def planted(folder: Path) -> Path:
+    """Fill `folder` with planted results, tables and the executed notebook."""
     write_run(folder)
     settings = config(ROOT / "paper" / "table1.csv")
     with pytest.MonkeyPatch.context() as patch:
@@ -64,6 +69,28 @@ def test_the_notebook_draws_its_figures(run: Path) -> None:
     assert "Planted scores of a test." in text and "0.435" in text
 
 
+def test_the_notebook_takes_other_methods_and_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a method "editclip" or a seed 0, the rule looks at the first method that edits, over all its seeds."""
+    methods = {"copy_query": ("none", "own", (1,), 0.0), "ip2p": ("text", "own", (2, 10), 0.2)}
+    monkeypatch.setattr(run_folder, "METHODS", methods)
+    run = planted(tmp_path)
+    with Image.open(run / "figures" / "grid.png") as image:
+        assert min(image.size) > 200
+    table = read_table(run / "tables" / "table1.csv", ["method", "conditioning"])
+    scores, seed = figures.grid_reference(run, table, "editclip")
+    values = scores[scores["metric"] == "ec2ec"].groupby("sample_id")["value"].apply(lambda v: sorted(map(float, v)))
+    assert seed == 2
+    assert values["01-to_night-e0-q0"] == pytest.approx([0.2 + 0.1 * 2, 0.2 + 0.1 * 10])
+    assert figures.grid_reference(run, table, "copy_query")[1] == 1
+    assert figures.grid_reference(run, table[:1], "editclip")[1] == 1  # nothing but a control
+    samples = read_samples(run / "bench")
+    _, rows = figures.grid_rows(run, samples, samples.index[:1], ["ip2p"], 1)
+    assert rows[0].images[3] == run / "edits" / "ip2p" / "seed=2" / "01-to_night-e0-q0.png"  # it has no seed 1
+    shutil.rmtree(run / "scores" / "ip2p")
+    with pytest.raises(InputError, match="ip2p/editclip has no scores"):
+        figures.grid_reference(run, table, "editclip")
+
+
 def test_a_failed_notebook_leaves_the_error_in_the_executed_copy(tmp_path: Path) -> None:
     with pytest.raises(papermill.PapermillExecutionError, match=r"table1\.csv is missing"):
         execute(tmp_path, tmp_path / "log.ipynb")
@@ -89,6 +116,19 @@ def test_the_report_does_without_pictures_and_logs(run: Path, tmp_path: Path) ->
         shutil.copytree(run / part, tmp_path / part)
     html = page.page(tmp_path, tmp_path / "report.html")
     assert "<img" not in html and "ip2p" in html
+
+
+def test_the_report_skips_what_a_killed_job_left(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    left = copy / "weights" / ".clip.x1" / "logs"
+    shutil.copytree(copy / "weights" / "clip" / "logs", left)
+    (copy / "edits" / "ip2p" / ".seed=0.x2").mkdir()
+    (copy / "edits" / "ip2p" / ".seed=0.x2" / "provenance.json").write_text("{")
+    (copy / "notebooks").mkdir(exist_ok=True)
+    (copy / "notebooks" / ".table1.x3.html").write_text("<p>half")
+    assert page.read_logs(copy / "weights").keys() == {"clip"}
+    assert page.provenance_lines(copy) == page.provenance_lines(run)
+    assert ".table1" not in page.page(copy, copy / "report.html")
 
 
 def test_a_report_without_tables_is_refused(tmp_path: Path) -> None:

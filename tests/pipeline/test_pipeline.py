@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_models import SIZE, TOKENS, WIDTH, image, pixels, save_released, scheduler, unet, vae
 
 from editclip.errors import InputError
@@ -232,16 +232,18 @@ def test_incomplete_folders_are_named(released: dict[str, Path], tmp_path: Path)
         ImageProjModel.load(tmp_path)
 
 
-def test_unet_without_a_tensor_is_refused(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
+@pytest.mark.parametrize("damage", ["missing", "misshapen"])
+def test_unet_with_a_wrong_tensor_is_refused(tmp_path: Path, damage: str) -> None:
     unet(8).save_pretrained(tmp_path / "unet")
     file = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
     state = load_file(file)
-    del state["conv_in.bias"]
+    bias = state.pop("conv_in.bias")
+    if damage == "misshapen":
+        state["conv_in.bias"] = torch.zeros(len(bias) + 1)
     save_file(state, file)
-    with pytest.raises(InputError, match=r"conv_in\.bias"):
+    with pytest.raises(InputError, match=r"conv_in\.bias") as error:
         load_unet(tmp_path)
+    assert str(tmp_path) in str(error.value)
 
 
 def test_image_condition_is_not_scaled(pipe: EditCLIPPipeline) -> None:

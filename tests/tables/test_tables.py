@@ -204,6 +204,12 @@ def test_the_paper_tables_hold_the_papers_numbers() -> None:
     assert second.loc["edit", ["s_visual", "ec2ec"]].tolist() == [0.240, 0.372]
 
 
+def test_what_a_killed_job_left_is_no_metric_family(run: Path) -> None:
+    (run / "scores" / "ip2p" / ".lpips.x1").mkdir()
+    (run / "scores" / "ip2p" / ".lpips.x1" / "card.json").write_text("{")
+    assert sorted(read(run).cards) == ["clip", "editclip", "ground_truth", "lpips"]
+
+
 def test_the_stage_writes_utf8_lf_files_and_is_repeatable(planted: Path, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     arguments = ["tables", "--config", json.dumps(config(PAPER)), "--bench", str(planted / "bench"), "--scores",
                  str(planted / "scores"), "--edits", str(planted / "edits"), "--out"]  # fmt: skip
@@ -217,4 +223,11 @@ def test_the_stage_writes_utf8_lf_files_and_is_repeatable(planted: Path, tmp_pat
         content = (tmp_path / "a" / name).read_bytes()
         assert content == (tmp_path / "b" / name).read_bytes()
         assert b"\r" not in content and content.decode("utf-8").endswith("\n")
+    inputs = json.loads((tmp_path / "a" / "provenance.json").read_text())["inputs"]
+    assert {name: facts["path"] for name, facts in inputs.items()} == {
+        "bench": str(planted / "bench" / "manifest.csv"),
+        "scores": str(planted / "scores"),
+        "edits": str(planted / "edits"),
+        "paper": str(PAPER),
+    }
     assert run_folder.config(PAPER)["notice"] in (tmp_path / "a" / "table1_vs_paper.md").read_text()

@@ -1,9 +1,14 @@
-"""A wrong config stops before any job, with one sentence and nothing written."""
+"""A wrong config stops before any job, damaged weights before any use: one sentence each, and nothing written."""
 
+import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 from workflow_project import SMOKE, Project, checkout
 
 
@@ -19,6 +24,8 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
         ("trunk: random", "trunk: randm", ["metrics.lpips.trunk", "'randm'", 'did you mean "random"', "imagenet"]),
         ("editor: baselines.ip2p", "editor: baselines.ipp2", ["baselines.ipp2", "baselines.ip2p"]),
         ("guidance_scale: 7.5,", "guidance_scal: 7.5,", ["guidance_scal", "guidance_scale"]),
+        # A key that only config/micro.yaml has must not be filled in from there.
+        ("  allow_unpinned: false\n", "", ["run.allow_unpinned", "missing"]),
     ],
 )
 def test_refused_in_one_sentence(fresh: Project, old: str, new: str, expected: list[str]) -> None:
@@ -46,13 +53,6 @@ def test_damaged_weights_are_refused_and_nothing_is_left(
     tmp_path: Path,
     damage: Callable[[dict], dict],  # type: ignore[type-arg]
 ) -> None:
-    import json
-    import shutil
-    import subprocess
-    import sys
-
-    from safetensors.torch import load_file, save_file
-
     folder = tmp_path / "editclip"
     shutil.copytree(smoke.folder / "results" / "smoke" / "weights" / "editclip", folder)
     save_file(damage(load_file(folder / "model.safetensors")), folder / "model.safetensors", metadata={"format": "pt"})
@@ -66,10 +66,6 @@ def test_damaged_weights_are_refused_and_nothing_is_left(
 
 
 def test_whole_weights_are_linked(smoke: Project, tmp_path: Path) -> None:
-    import json
-    import subprocess
-    import sys
-
     for name in ("clip", "editclip", "ip2p", "editclip_ip2p", "vae"):
         origin = smoke.folder / "results" / "smoke" / "weights" / name
         source = json.dumps({"source": "path", "path": str(origin), "sha256": None})

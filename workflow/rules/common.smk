@@ -1,7 +1,7 @@
 # What the rules share: the checked config, the methods' cards, and each stage's code digest.
 
 from editclip.editing.cards import parse_method
-from editclip.config import checked_config
+from editclip.config import check_weights, checked_config
 from editclip.errors import InputError
 from editclip.provenance import code_digest
 
@@ -29,6 +29,12 @@ GPU = 1 if workflow.non_local_exec or shutil.which("nvidia-smi") else 0
 def as_json(part):
     """A part of the config as one command-line argument; Snakemake reruns a job when it changes."""
     return json.dumps(part, sort_keys=True, ensure_ascii=False)
+
+
+def watched(folder):
+    """The files of a folder of the user's, if given: the folder's own date would not tell that one has changed."""
+    found = Path(folder).rglob("*") if folder else []
+    return sorted(str(path) for path in found if path.is_file())
 
 
 def seeds_of(method):

@@ -19,12 +19,16 @@ rule world_triplets:
         " --threads {threads} --out {output} 2> >(tee {log} >&2)"
 
 
-TRIPLETS = config["triplets"].get("path", f"{RUN}/triplets")
+# The folders that later rules read, and what they watch there.
+OWN_TRIPLETS, OWN_TREE = config["triplets"].get("path"), config["bench"].get("path")
+TRIPLETS = OWN_TRIPLETS or f"{RUN}/triplets"
+TREE = OWN_TREE or f"{RUN}/tree"
+TRIPLETS_INPUT = watched(OWN_TRIPLETS) if OWN_TRIPLETS else TRIPLETS
 
 
 rule world_tree:
     input:
-        triplets=TRIPLETS,
+        triplets=TRIPLETS_INPUT,
     output:
         directory(f"{RUN}/tree"),
     log:
@@ -32,6 +36,7 @@ rule world_tree:
     conda:
         ENVIRONMENT
     params:
+        triplets=lambda wildcards: TRIPLETS,
         config=as_json(config["bench"]),
         seed=config["run"]["seed"],
         code=code_digest("editclip.data.world"),
@@ -39,12 +44,12 @@ rule world_tree:
         "Drawing the procedural benchmark as a TOP-Bench tree"
     shell:
         "python -m editclip.data.world bench --config {params.config:q} --seed {params.seed}"
-        " --triplets {input.triplets} --threads {threads} --out {output} 2> >(tee {log} >&2)"
+        " --triplets {params.triplets:q} --threads {threads} --out {output} 2> >(tee {log} >&2)"
 
 
 rule bench:
     input:
-        tree=config["bench"].get("path", f"{RUN}/tree"),
+        tree=watched(OWN_TREE) if OWN_TREE else TREE,
     output:
         directory(f"{RUN}/bench"),
     log:
@@ -52,10 +57,11 @@ rule bench:
     conda:
         ENVIRONMENT
     params:
+        tree=lambda wildcards: TREE,
         config=as_json(config["bench"]),
         code=code_digest("editclip.data.bench"),
     message:
         "Building the benchmark's manifest and canonical frames"
     shell:
-        "python -m editclip.data.bench --root {input.tree} --config {params.config:q}"
+        "python -m editclip.data.bench --root {params.tree:q} --config {params.config:q}"
         " --threads {threads} --out {output} 2> >(tee {log} >&2)"

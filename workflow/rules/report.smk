@@ -80,7 +80,7 @@ rule report:
         tables=f"{RUN}/tables",
         notebooks=f"{RUN}/notebooks/table1.html",
         figures=f"{RUN}/figures",
-        templates="editclip/report/templates",
+        templates=watched("editclip/report/templates"),
     output:
         "{folder}/report.html",
     log:

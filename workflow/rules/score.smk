@@ -8,6 +8,20 @@ FAMILIES = {
     "ground_truth": ("editclip.metrics.ground_truth", []),
 }
 
+try:
+    check_weights(
+        config,
+        {f"method {name}": card.weights for name, card in CARDS.items()}
+        | {f"scoring {family}": needs for family, (_, needs) in FAMILIES.items()}
+        | {
+            f"training {name}": needs
+            for name, (_, needs) in TRAININGS.items()
+            if config["weights"][name]["source"] == "train"
+        },
+    )
+except InputError as error:
+    sys.exit(f"error: {error}")
+
 
 rule score:
     input:

@@ -19,7 +19,7 @@ for _name, (_module, _starts_from) in TRAININGS.items():
                 f"train_{_name}"
             input:
                 **{start: weights_folder(start) for start in _starts_from},
-                triplets=TRIPLETS,
+                triplets=TRIPLETS_INPUT,
             output:
                 directory(weights_folder(_name)),
             log:
@@ -28,7 +28,7 @@ for _name, (_module, _starts_from) in TRAININGS.items():
                 f"{RUN}/benchmarks/train_{_name}.tsv"
             conda:
                 ENVIRONMENT
-            threads: 1  # on the micro run's small tensors a second thread gains nothing; on a GPU they wait anyway
+            threads: 1  # a second gains nothing on the micro run's small tensors; --set-threads raises it
             resources:
                 gpu=GPU,
             params:
@@ -40,12 +40,13 @@ for _name, (_module, _starts_from) in TRAININGS.items():
                     for name, folder in input.items()
                     if name != "triplets"
                 ),
+                triplets=lambda wildcards: TRIPLETS,
                 code=code_digest(_module),
             message:
                 f"Training {_name}"
             shell:
                 "python -m {params.module} --recipe {params.recipe:q} --seed {params.seed}"
-                " --triplets {input.triplets} {params.start}"
+                " --triplets {params.triplets:q} {params.start}"
                 " --threads {threads} --out {output} 2> >(tee {log} >&2)"
 
     else:
@@ -53,6 +54,8 @@ for _name, (_module, _starts_from) in TRAININGS.items():
         rule:
             name:
                 f"fetch_{_name}"
+            input:
+                watched(config["weights"][_name].get("path")),
             output:
                 directory(weights_folder(_name)),
             log:
@@ -62,10 +65,9 @@ for _name, (_module, _starts_from) in TRAININGS.items():
             params:
                 name=_name,
                 config=as_json(config["weights"][_name]),
-                allow=("--allow-unpinned" if config["run"]["allow_unpinned"] else ""),
                 code=code_digest("editclip.weights"),
             message:
                 f"Fetching and checking {_name}"
             shell:
-                "python -m editclip.weights {params.name} --config {params.config:q} {params.allow}"
+                "python -m editclip.weights {params.name} --config {params.config:q}"
                 " --out {output} 2> >(tee {log} >&2)"

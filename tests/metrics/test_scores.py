@@ -78,13 +78,16 @@ def test_every_family_writes_a_row_for_each_sample_and_metric(
     }
 
 
-def test_failed_skipped_and_missing_edits_have_no_value(bench: Bench, edits: Path, tmp_path: Path) -> None:
+def test_failed_skipped_and_missing_edits_have_no_value(
+    bench: Bench, edits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("editclip.failures.MAXIMUM_FAILED", 0.5)
     table = edits / "seed=0" / "edits.csv"
     change_row(table, 0, status="failed", reason="out of memory", file="", sha256="")
     change_row(table, 1, status="skipped", reason="no instruction", file="", sha256="")
     (edits / "seed=0" / f"{bench.samples[2].sample_id}.png").unlink()
     table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")  # the last sample loses its row
-    ground_truth.main(arguments(bench, edits, tmp_path / "out", "{}", "--max-failed", "0.5"))
+    ground_truth.main(arguments(bench, edits, tmp_path / "out", "{}"))
     rows = rows_of(tmp_path / "out" / "seed=0.csv")
     found = [rows[sample.sample_id, "psnr"] for sample in bench.samples]
     assert [row["status"] for row in found] == ["failed", "skipped", "failed", "ok", "ok", "failed"]
@@ -97,7 +100,7 @@ def test_more_than_the_allowed_failures_stop_the_stage_without_output(
     bench: Bench, edits: Path, tmp_path: Path
 ) -> None:
     change_row(edits / "seed=1" / "edits.csv", 0, status="failed", reason="out of memory")
-    with pytest.raises(InputError, match=r"1 of 12 edits failed.*g-t-e0-q0: out of memory"):
+    with pytest.raises(InputError, match=r"mine failed on 1 of 12 .*g-t-e0-q0 seed=1 \(out of memory\)"):
         ground_truth.main(arguments(bench, edits, tmp_path / "out", "{}"))
     assert not (tmp_path / "out").exists()
 
@@ -135,6 +138,15 @@ def test_a_wrong_config_is_refused(bench: Bench, edits: Path, tmp_path: Path, co
 def test_missing_weights_are_named(bench: Bench, edits: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--weights clip=FOLDER"):
         clip.main(arguments(bench, edits, tmp_path / "out", CLIP))
+
+
+@pytest.mark.parametrize("given", ["clip", "clip=", "=folder"])
+def test_weights_without_name_or_folder_are_refused(
+    bench: Bench, edits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str
+) -> None:
+    with pytest.raises(SystemExit):
+        clip.main(arguments(bench, edits, tmp_path / "out", CLIP, "--weights", given))
+    assert f"'{given}' is not NAME=FOLDER" in capsys.readouterr().err
 
 
 def test_command_line_reports_a_user_error_in_one_line(
