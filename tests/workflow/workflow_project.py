@@ -32,9 +32,12 @@ class Project:
         return set(re.findall(r"^Job \d+: (.*)$", done.stdout + done.stderr, flags=re.MULTILINE))
 
     def changed(self) -> set[str]:
-        """Outputs whose own parameters, the code digest among them, have changed since they were made."""
-        done = self.snakemake("--list-changes", "params", "--configfile", SMOKE)
-        return {line.strip() for line in done.stdout.splitlines() if line.startswith("results/")}
+        """Outputs that will be made anew because parameters of their own, the code digest among them, have changed."""
+        done = self.snakemake("--summary", "--configfile", SMOKE)
+        rows = [line.split("\t") for line in done.stdout.splitlines() if line.startswith("results/")]
+        changed = {row[0] for row in rows if "params changed" in row}
+        assert all(row[-1] == "update pending" for row in rows if row[0] in changed)
+        return changed
 
     @contextlib.contextmanager
     def edited(self, name: str, change: Callable[[str], str]) -> Iterator[None]:
