@@ -21,7 +21,11 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
     ("old", "new", "expected"),
     [
         ("  seeds: [0, 1]", "  sedes: [0, 1]", ["run.sedes", 'did you mean "seeds"']),
-        ("\n    trunk: random", "\n    trunk: randm", ["metrics.lpips.trunk", "'randm'", 'did you mean "random"', "imagenet"]),
+        (
+            "\n    trunk: random",
+            "\n    trunk: randm",
+            ["metrics.lpips.trunk", "'randm'", 'did you mean "random"', "imagenet"],
+        ),
         ("editor: baselines.ip2p", "editor: baselines.ipp2", ["baselines.ipp2", "baselines.ip2p"]),
         ("guidance_scale: 7.5,", "guidance_scal: 7.5,", ["guidance_scal", "guidance_scale"]),
         # A key that only config/micro.yaml has must not be filled in from there.
