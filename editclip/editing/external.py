@@ -1,9 +1,9 @@
 """A method in any language: a program that is handed a folder of requests and fills a folder with edits.
 
-The program is started once a batch as `<program> <arguments> IN OUT`. `IN/requests.csv` has one row an image, with the columns
-`COLUMNS`; images are PNG files of the canonical frame in IN, named in the row. What the method's card does not ask for
-is empty. The program writes `OUT/<id>.png`, RGB and of the query's size, for every row; it may say what it likes on its
-standard error, the end of which becomes the reason when its exit status is not 0.
+The program is started once a batch as `<program> <arguments> IN OUT`. `IN/requests.csv` has one row an image, with the
+columns `COLUMNS`; images are PNG files of the canonical frame in IN, named in the row. What the method's card does not
+ask for is empty. The program writes `OUT/<id>.png`, RGB and of the query's size, for every row; it may say what it
+likes, the end of which becomes the reason when its exit status is not 0.
 """
 
 import csv
