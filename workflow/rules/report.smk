@@ -32,7 +32,10 @@ rule tables:
                 "seeds": config["run"]["seeds"],
                 "statistics": config["statistics"],
                 "methods": [
-                    {key: m[key] for key in ("name", "editor", "exemplars", "seeds", "tables")}
+                    {
+                        key: m[key]
+                        for key in ("name", "editor", "exemplars", "seeds", "tables")
+                    }
                     for m in config["methods"]
                 ],
             }
@@ -45,6 +48,51 @@ rule tables:
     shell:
         "python -m editclip.report.tables --config {params.config:q} --bench {input.bench}"
         " --scores {params.scores} --edits {params.edits} --out {output} 2> >(tee {log} >&2)"
+
+
+rule evidence:
+    input:
+        bench=f"{RUN}/bench",
+        edits=[f"{RUN}/edits/{m}/seed={s}" for m in METHODS for s in seeds_of(m)],
+        scores=[f"{RUN}/scores/{m}/{family}" for m in METHODS for family in FAMILIES],
+        representation=[f"{RUN}/representation"] if config["representation"] else [],
+    output:
+        f"{RUN}/evidence.csv",
+    log:
+        f"{RUN}/logs/evidence.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        config=as_json(
+            {
+                "seeds": config["run"]["seeds"],
+                "statistics": config["statistics"],
+                "methods": [
+                    {
+                        key: m[key]
+                        for key in (
+                            "name",
+                            "editor",
+                            "exemplars",
+                            "seeds",
+                            "tables",
+                            "options",
+                        )
+                    }
+                    for m in config["methods"]
+                ],
+            }
+        ),
+        scores=lambda wildcards, input: Path(input.scores[0]).parents[1],
+        edits=lambda wildcards, input: Path(input.edits[0]).parents[1],
+        code=code_digest("editclip.report.evidence"),
+    message:
+        "Weighing the evidence"
+    shell:
+        "python -m editclip.report.evidence --config {params.config:q} --bench {input.bench}"
+        " --scores {params.scores} --edits {params.edits} --representation {input.representation}"
+        " --out {output} 2> >(tee {log} >&2)"
 
 
 rule notebook_table1:
