@@ -96,6 +96,7 @@ def page(run: Path, out: Path) -> str:
     config = read_json(run / "tables" / "provenance.json")["config"]
     samples = read_samples(run / "bench")
     table = read_numbers(run / "tables" / "table1.csv", ("method", "conditioning", "notes"))
+    full = read_numbers(run / "tables" / "table1_full.csv", ("scope", "method", "metric", "low", "high"))
     versus = read_numbers(run / "tables" / "table1_vs_paper.csv", ("method", "metric", "ours", "paper", "same_sign"))
     figures = run / "figures"
     files = [*sorted((run / "notebooks").glob("[!.]*.html")), *sorted((run / "tables").glob("table*"))]
@@ -109,7 +110,8 @@ def page(run: Path, out: Path) -> str:
         types=len(samples[["group", "edit_type"]].drop_duplicates()),
         methods=len(table),
         date=datetime.date.today().isoformat(),
-        table=Markup(render.table1_html(table)),
+        table=Markup(render.table1_html(table, full)),
+        level=config["statistics"]["level"],
         legend=[(column(c).label, column(c).meaning) for c in MEASURED],
         notes=list(zip(table["method"], table["notes"], strict=True)),
         grid=embedded((figures / GRID).read_bytes()) if (figures / GRID).is_file() else None,

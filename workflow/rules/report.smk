@@ -30,8 +30,9 @@ rule tables:
                 "notice": config["run"]["notice"],
                 "paper": input.paper,
                 "seeds": config["run"]["seeds"],
+                "statistics": config["statistics"],
                 "methods": [
-                    {key: m[key] for key in ("name", "exemplars", "seeds", "tables")}
+                    {key: m[key] for key in ("name", "editor", "exemplars", "seeds", "tables")}
                     for m in config["methods"]
                 ],
             }
