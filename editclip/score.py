@@ -64,7 +64,9 @@ class Row:
     exemplars: str
 
 
-def read_bench(given: Path, texts: Path | None, config: Mapping[str, Any], resolution: int | None, threads: int) -> Bench:
+def read_bench(
+    given: Path, texts: Path | None, config: Mapping[str, Any], resolution: int | None, threads: int
+) -> Bench:
     """The benchmark in `given`: a bench folder as it is, or a tree, of which one is built in the cache.
 
     Args:
@@ -108,7 +110,9 @@ def find_weights(config: Mapping[str, Any], given: Mapping[str, Path]) -> dict[s
     needed = sorted({name for family in FAMILIES.values() for name in family.weights})
     for name in given:
         if name not in needed:
-            raise InputError(f'no metric reads the weights "{name}"{nearest(name, needed)}: give {" and ".join(needed)}')
+            raise InputError(
+                f'no metric reads the weights "{name}"{nearest(name, needed)}: give {" and ".join(needed)}'
+            )
     found = {}
     for name in needed:
         made, source = Path("results", config["run"]["name"], "weights", name), config["weights"][name]
@@ -121,7 +125,9 @@ def find_weights(config: Mapping[str, Any], given: Mapping[str, Path]) -> dict[s
     return found
 
 
-def score(folder: Path, row: Row, outputs: Outputs, bench: Bench, settings: Mapping[str, Setting], threads: int) -> None:
+def score(
+    folder: Path, row: Row, outputs: Outputs, bench: Bench, settings: Mapping[str, Setting], threads: int
+) -> None:
     """Write what a run holds of one method into `folder`: `edits/<name>/seed=<s>` and `scores/<name>/<family>`.
 
     Args:
@@ -179,7 +185,9 @@ def beside_paper(summary: pd.DataFrame, results: RunResults, paper: pd.DataFrame
     chosen = HEADLINE | {"clip_dir": tables.direction_metric(results)}
     mine = whole.loc[[chosen[name] for name in MEASURED]]
     numbers = pd.DataFrame([mine["mean"], mine["low"], mine["high"]]).set_axis(MEASURED, axis=1)
-    texts = render.display(pd.concat([numbers, paper[list(MEASURED)]])).set_axis(["mean", "low", "high", *paper["method"]])
+    texts = render.display(pd.concat([numbers, paper[list(MEASURED)]])).set_axis(
+        ["mean", "low", "high", *paper["method"]]
+    )
     labels = [column(name).label + render.ARROWS[column(name).better] for name in MEASURED]
     columns = {"": labels, results.methods[0].name: texts.loc["mean"], "95 % interval": texts.loc["low"]}
     columns["95 % interval"] += " to " + texts.loc["high"]

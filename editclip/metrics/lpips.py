@@ -22,6 +22,7 @@ from editclip.provenance import code_digest
 from editclip.storage import cache_folder
 
 Pair = tuple[Path, Path]  # query and output
+BATCH = 8  # images through a trunk at once, at most: on a CPU as fast as 64 an image, and less is filled up in vain
 MINIMUM_SIZE = 64  # px: below it the trunks' last maps shrink to a pixel or nothing
 
 
@@ -58,8 +59,8 @@ class LPIPS:
 
     @torch.inference_mode()
     def _values(self, net: str, pairs: Sequence[Pair]) -> dict[str, float]:
-        """Distances by pair key. As in `features.encode`, every batch has one size, so that no value depends on others."""
-        code, batch_size = code_digest("editclip.metrics.lpips"), self.setting.batch_size
+        """Distances by pair key; as in `features.encode`, every batch has one size: no value depends on the others."""
+        code, batch_size = code_digest("editclip.metrics.lpips"), min(self.setting.batch_size, BATCH)
         key = (self.digests[net], self.size, code, batch_size, self.setting.device)
         store, network = Store(cache_folder("features", "lpips", *key)), self.networks[net]
         values = store.load([pair_key(*pair) for pair in pairs])

@@ -122,9 +122,7 @@ def _recorded(folder: Path) -> dict[str, dict[str, str]]:
         raise InputError(f"{path} is not a table of edits ({error!r}): make it again or remove it") from error
 
 
-def _collect(
-    found: Outputs, folder: Path, seed: int, bench: Bench, max_pixels: int, threads: int, where: str
-) -> None:
+def _collect(found: Outputs, folder: Path, seed: int, bench: Bench, max_pixels: int, threads: int, where: str) -> None:
     """Add the outputs of one seed to `found`; `where` goes behind the names of its samples."""
     recorded, files = _recorded(folder), _images(folder)
     by_name: dict[str, list[Path]] = {}

@@ -203,9 +203,7 @@ def card(family: Family, bench: Bench) -> dict[str, Any]:
     }
 
 
-def write_family(
-    folder: Path, family: Family, method: str, edits: Mapping[int, Sequence[Edit]], bench: Bench
-) -> None:
+def write_family(folder: Path, family: Family, method: str, edits: Mapping[int, Sequence[Edit]], bench: Bench) -> None:
     """Score the edits of all seeds and write `seed=<s>.csv` for each, and `card.json`, into `folder`."""
     together = [edit for group in edits.values() for edit in group]  # they share queries and exemplars
     results = iter(score_edits(family, together))

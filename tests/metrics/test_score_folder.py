@@ -1,4 +1,4 @@
-"""`editclip score`: the same row as the workflow's own stages, folders with things wrong in them, nothing done twice."""
+"""`editclip score`: the row that the workflow's own stages give, folders with faults, and nothing done twice."""
 
 import csv
 import json
@@ -37,7 +37,14 @@ def config(tmp_path: Path) -> dict[str, Any]:
 @pytest.fixture
 def arguments(config: dict[str, Any], bench: Bench, tmp_path: Path, clip_folder: Path, editclip_folder: Path) -> Any:
     """`arguments(*more)`: the command line for the outputs in `edits/`, scored into `out/`."""
-    common = ["--edits", str(tmp_path / "edits"), "--bench", str(bench.folder), "--config", str(tmp_path / "config.yaml")]
+    common = [
+        "--edits",
+        str(tmp_path / "edits"),
+        "--bench",
+        str(bench.folder),
+        "--config",
+        str(tmp_path / "config.yaml"),
+    ]
     common += ["--weights", f"clip={clip_folder}", f"editclip={editclip_folder}"]
     common += ["--threads", "1", "--name", "mine", "--out", str(tmp_path / "out")]
     return lambda *more: [*common, *map(str, more)]
