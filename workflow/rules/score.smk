@@ -1,20 +1,15 @@
 # One job scores one metric family for one method over all its seeds; features are encoded once, in the cache. Another
 # measures what the encoders themselves can tell apart.
 
-# family: (stage, the weights it reads)
-FAMILIES = {
-    "lpips": ("editclip.metrics.lpips", []),
-    "clip": ("editclip.metrics.clip", ["clip"]),
-    "editclip": ("editclip.metrics.editclip", ["editclip"]),
-    "ground_truth": ("editclip.metrics.ground_truth", []),
-}
+from editclip.metrics.families import FAMILIES
+
 CLIPS = (config["representation"] or {}).get("clips", [])  # compared with EditCLIP
 
 try:
     check_weights(
         config,
         {f"method {name}": card.weights for name, card in CARDS.items()}
-        | {f"scoring {family}": needs for family, (_, needs) in FAMILIES.items()}
+        | {f"scoring {name}": family.weights for name, family in FAMILIES.items()}
         | {"representation": CLIPS}
         | {
             f"training {name}": needs
@@ -34,7 +29,7 @@ rule score:
             for seed in seeds_of(wildcards.method)
         ],
         weights=lambda wildcards: [
-            weights_folder(name) for name in FAMILIES[wildcards.family][1]
+            weights_folder(name) for name in FAMILIES[wildcards.family].weights
         ],
     output:
         directory(f"{RUN}/scores/{{method}}/{{family}}"),
@@ -48,13 +43,13 @@ rule score:
     resources:
         gpu=GPU,
     params:
-        module=lambda wildcards: FAMILIES[wildcards.family][0],
+        module=lambda wildcards: FAMILIES[wildcards.family].module,
         config=lambda wildcards: as_json(config["metrics"][wildcards.family]),
         batch_size=config["metrics"]["batch_size"],
         edits=lambda wildcards, input: os.path.dirname(input.edits[0]),
         seeds=lambda wildcards: seeds_of(wildcards.method),
         weights=lambda wildcards, input: weights_arguments(input.weights),
-        code=lambda wildcards: code_digest(FAMILIES[wildcards.family][0]),
+        code=lambda wildcards: code_digest(FAMILIES[wildcards.family].module),
     message:
         "Scoring {wildcards.method}: {wildcards.family}"
     shell:
