@@ -11,7 +11,6 @@ from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -176,7 +175,7 @@ def _key(figure: Figure, methods: Mapping[str, Look]) -> None:
     figure.legend(lines, names, loc="outside upper left", ncols=min(6, len(names)), fontsize=9)
 
 
-def per_type(full: pd.DataFrame, metric: str, methods: Sequence[str] | None = None) -> Figure:
+def heat_map(full: pd.DataFrame, metric: str, methods: Sequence[str] | None = None) -> Figure:
     """A heat map of `metric`, edit types (grouped by family) down and methods across, the mean in each cell.
 
     Args:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
+import matplotlib.ticker
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -13,14 +14,15 @@ from editclip.report.figures import COLOURS, SOFT
 
 VALIDATION = "validation/"
 # What a loss is, by the trained model; another model's axis says "loss".
-LOSSES = {
+LOSSES = {  # in the order in which the models build on each other
     "clip": "cross-entropy (nats)",
-    "editclip": "cross-entropy (nats)",
     "vae": "weighted sum of L1, MSE, KL",
     "text_to_image": "mean squared error",
     "ip2p": "mean squared error",
+    "editclip": "cross-entropy (nats)",
     "editclip_ip2p": "MSE + weighted LPIPS",
 }
+SUMMARY = ("Model", "Steps", "Training loss", "Held out")
 # Axis of a validation metric: the first whose word its name has, else the name itself.
 UNITS = {"loss": "", "recall": "share", "cosine": "cosine", "psnr": "dB", "rank": "rank (1 = right one first)"}
 
@@ -41,7 +43,19 @@ def read_logs(weights: Path) -> dict[str, pd.DataFrame]:
         log = pd.read_json(path, lines=True)
         if {"step", "loss"} <= set(log.columns) and len(log) > 1:
             logs[path.parent.parent.name] = log
-    return logs
+    order = [*LOSSES, *logs]
+    return dict(sorted(logs.items(), key=lambda item: order.index(item[0])))
+
+
+def summary(logs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Where each model ended: columns `SUMMARY`, as texts."""
+    rows = []
+    for name, log in logs.items():
+        held = [c for c in log.columns if c.startswith(VALIDATION) and log[c].notna().any()]
+        ends = [f"{c.removeprefix(VALIDATION).replace('_', ' ')} {log[c].dropna().iloc[-1]:.3g}" for c in held]
+        loss = f"{log['loss'].dropna().iloc[-1]:.3g}"
+        rows.append((name.replace("_", " "), str(log["step"].max()), loss, ", ".join(ends) or "–"))
+    return pd.DataFrame(rows, columns=list(SUMMARY))
 
 
 def panels(name: str, log: pd.DataFrame) -> list[Panel]:
@@ -56,7 +70,8 @@ def panels(name: str, log: pd.DataFrame) -> list[Panel]:
         by_unit.setdefault(unit, {})[label.replace("_", " ")] = values[column].dropna()
     title = name.replace("_", " ")
     loss = Panel(f"{title}: loss", LOSSES.get(name, "loss"), by_unit.pop(""))
-    return [loss, *(Panel(f"{title}: held out", unit, series) for unit, series in by_unit.items())]
+    curved = {u: series for u, series in by_unit.items() if max(map(len, series.values())) > 1}
+    return [loss, *(Panel(f"{title}: held out", unit, series) for unit, series in curved.items())]
 
 
 def curves(logs: Mapping[str, pd.DataFrame]) -> Figure:
@@ -83,10 +98,15 @@ def _draw(axes: "matplotlib.axes.Axes", panel: Panel) -> None:
     values = pd.concat(list(panel.series.values()))
     if values.min() > 0 and values.max() > 20 * values.min():
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     axes.set_xlim(left=0)
     axes.set_title(panel.title)
     axes.set_xlabel("training step", fontsize=8.5)
     axes.set_ylabel(panel.unit, fontsize=8.5)
     axes.tick_params(labelsize=8.5)
-    if len(panel.series) > 1 or "training" not in panel.series:
+    if len(panel.series) > 3:  # too many to fit beside the lines
+        axes.legend(fontsize=7.5, labelcolor=SOFT, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    elif "training" not in panel.series or len(panel.series) > 1:
         axes.legend(fontsize=7.5, labelcolor=SOFT)
