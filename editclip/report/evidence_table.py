@@ -4,8 +4,10 @@ Columns: claim, group (a heading above its rows), estimate, low, high (its inter
 against), met and note. A cell may be empty, and the texts of bar and n are shown as they are.
 """
 
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from editclip.errors import InputError
 from editclip.report.results import read_table
@@ -16,18 +18,23 @@ SPELLINGS = {"true": "yes", "1": "yes", "false": "no", "0": "no"}
 MINUS = "−"
 
 
-def _number(text: str, path: Path) -> str:
-    """A number with four significant digits; "" stays empty.
+def _numbers(row: Mapping[Any, str], path: Path) -> dict[str, str]:
+    """Estimate and bounds of a row with the same decimals, three below 10, fewer above; "" stays empty.
 
     Raises:
-        InputError: it is no number.
+        InputError: one of them is no number.
     """
-    if not text:
-        return ""
-    try:
-        return f"{float(text):.4g}".replace("-", MINUS)
-    except ValueError:
-        raise InputError(f"{path} has {text!r} where a number should stand: make it again") from None
+    given = {name: row[name] for name in ("estimate", "low", "high") if row[name]}
+    values = {}
+    for name, text in given.items():
+        try:
+            values[name] = float(text)
+        except ValueError:
+            raise InputError(f"{path}: {name} is {text!r} for {row['claim']!r}, which is no number") from None
+    largest = max(map(abs, values.values()), default=0)
+    decimals = sum(largest < bound for bound in (10, 100, 1000))
+    texts = {name: f"{value:.{decimals}f}".replace("-", MINUS) for name, value in values.items()}
+    return {"estimate": "", "low": "", "high": "", **texts}
 
 
 def evidence_html(path: Path) -> str:
@@ -46,9 +53,10 @@ def evidence_html(path: Path) -> str:
         if met not in VERDICTS:
             raise InputError(f"{path}: met is {row['met']!r} for {row['claim']!r}; use yes, no or nothing")
         kind, verdict = VERDICTS[met]
-        value = f"<b>{_number(row['estimate'], path)}</b>"
-        if row["low"] or row["high"]:
-            value += f" <small>[{_number(row['low'], path)}, {_number(row['high'], path)}]</small>"
+        numbers = _numbers(row, path)
+        value = f"<b>{numbers['estimate']}</b>"
+        if numbers["low"] or numbers["high"]:
+            value += f" <small>[{numbers['low']}, {numbers['high']}]</small>"
         claim = escape(row["claim"]) + (f"<small>{escape(row['note'])}</small>" if row["note"] else "")
         cells = f"<td>{claim}</td><td>{value}</td><td>{escape(row['n'])}</td><td>{escape(row['bar'])}</td>"
         rows.append(f'<tr class="{kind}">{cells}<td>{verdict}</td></tr>')

@@ -25,7 +25,10 @@ GREY = "#8a909c"  # controls
 # Okabe and Ito's colours, told apart by colour-blind readers too (Wong, Nature Methods 8:441, 2011), without the yellow
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
-DIRECTIONS = {1: "higher is better →", -1: "← lower is better", 0: ""}
+# Unit of a metric: that of the first entry its name starts with
+UNITS = {"s_visual_dist": "1 − cosine", "s_visual": "cosine", "clip": "cosine", "ec2": "cosine", "lpips": "distance",
+         "mse": "squared error", "psnr": "dB", "ssim": "similarity", "closer": "share"}  # fmt: skip
+DIRECTIONS = {1: "higher is better", -1: "lower is better", 0: ""}
 
 
 def style() -> None:
@@ -161,7 +164,8 @@ def _whiskers(
 def _name(axes: "matplotlib.axes.Axes", metric: str) -> None:
     """Title and axis of a metric's panel."""
     axes.set_title(column(metric).label)
-    axes.set_xlabel(DIRECTIONS[column(metric).better], fontsize=8.5)
+    unit = next((unit for start, unit in UNITS.items() if metric.startswith(start)), "")
+    axes.set_xlabel(", ".join(filter(None, (unit, DIRECTIONS[column(metric).better]))), fontsize=8.5)
     axes.tick_params(axis="x", labelsize=8.5)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

@@ -1,4 +1,4 @@
-"""Table 1 in HTML with the interval of every mean below it, for the page and the notebook."""
+"""Table 1 in HTML with the interval of every mean below it, and plain tables, for the page and the notebooks."""
 
 import functools
 from collections.abc import Mapping
@@ -50,12 +50,19 @@ def headline_html(table: pd.DataFrame, full: pd.DataFrame) -> Markup:
     bounds = intervals(table, full)
     shown, best = render.display(table[kept]), render.best_cells(table)
     rows = []
-    for i, row in table.iterrows():
-        cells = [_cell(str(shown.loc[i, c]), bool(best.loc[i, c]), c, bounds.get((row["method"], c))) for c in kept]
-        rows.append({"kind": "control" if render.is_control(row) else "method", "cells": cells})
+    controls = table.apply(render.is_control, axis=1)
+    for i, method in enumerate(table["method"]):
+        cells = [_cell(shown[c].iloc[i], bool(best[c].iloc[i]), c, bounds.get((method, c))) for c in kept]
+        rows.append({"kind": "control" if controls.iloc[i] else "method", "cells": cells})
     return Markup(templates().get_template("table1.html.j2").render(head=head, rows=rows))
 
 
 def _cell(text: str, best: bool, name: str, bounds: tuple[float, float] | None) -> Mapping[str, Any]:
     edges = [column(name).text(bound).replace("-", "−") for bound in bounds or ()]
     return {"text": text, "best": best, "interval": f"[{', '.join(edges)}]" if edges else ""}
+
+
+def plain_table(cells: pd.DataFrame) -> Markup:
+    """Texts as an HTML table without emphasis."""
+    mark = pd.DataFrame(False, index=cells.index, columns=cells.columns)
+    return Markup(render.html_table(cells, [""] * cells.shape[1], mark, ["method"] * len(cells)))

@@ -22,7 +22,7 @@ from editclip import stage
 from editclip.report import origin, render
 from editclip.report.columns import MEASURED, column
 from editclip.report.evidence_table import evidence_html
-from editclip.report.headline import headline_html, templates
+from editclip.report.headline import headline_html, plain_table, templates
 from editclip.report.results import read_json, read_numbers, read_samples
 from editclip.storage import digest
 
@@ -109,12 +109,6 @@ def page(run: Path, out: Path, config: Mapping[str, Any] | None) -> str:
             config=None if config is None else yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),
         )
     )
-
-
-def plain_table(cells: pd.DataFrame) -> Markup:
-    """Texts as an HTML table without emphasis."""
-    mark = pd.DataFrame(False, index=cells.index, columns=cells.columns)
-    return Markup(render.html_table(cells, [""] * cells.shape[1], mark, ["method"] * len(cells)))
 
 
 def main() -> None:

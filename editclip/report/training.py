@@ -84,6 +84,7 @@ def curves(logs: Mapping[str, pd.DataFrame]) -> Figure:
     count = min(3, len(found))
     rows = -(-len(found) // count)
     figure, grid = plt.subplots(rows, count, figsize=(4.2 * count, 2.7 * rows), squeeze=False, layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.12)
     for axes in grid.flat[len(found) :]:
         axes.axis("off")
     for axes, panel in zip(grid.flat, found, strict=False):

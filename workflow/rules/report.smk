@@ -46,28 +46,39 @@ rule tables:
         " --scores {params.scores} --edits {params.edits} --out {output} 2> >(tee {log} >&2)"
 
 
-rule notebook_table1:
+# Each notebook of the folder is rendered into the report's files; a new one needs no rule.
+NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
+DRAWING = [  # what they import
+    f"editclip.report.{module}"
+    for module in ("evidence_table", "figures", "headline", "pictures", "training")
+]
+
+
+rule notebook:
     input:
-        notebook="notebooks/table1.ipynb",
+        notebook="notebooks/{notebook}.ipynb",
         tables=f"{RUN}/tables",
         style="editclip/report/templates/table.css",
+        template="editclip/report/templates/table1.html.j2",
     output:
-        html=f"{RUN}/notebooks/table1.html",
-        figures=directory(f"{RUN}/figures"),
+        html=f"{RUN}/notebooks/{{notebook}}.html",
+        figures=directory(f"{RUN}/figures/{{notebook}}"),
     log:
-        notebook=f"{RUN}/logs/notebooks/table1.ipynb",
+        notebook=f"{RUN}/logs/notebooks/{{notebook}}.ipynb",
+    wildcard_constraints:
+        notebook="|".join(NOTEBOOKS),
     localrule: True
     conda:
         ENVIRONMENT
     params:
         run=lambda wildcards, input: os.path.dirname(input.tables),
-        code=code_digest("editclip.report.figures", "editclip.report.render"),
+        code=code_digest(*DRAWING),
         bare=[
             f"--HTMLExporter.{library}_url="  # the page asks the network for nothing
             for library in ("mathjax", "require_js", "jquery", "mermaid_js")
         ],
     message:
-        "Rendering notebooks/table1.ipynb"
+        "Rendering notebooks/{wildcards.notebook}.ipynb"
     shell:
         "python -m papermill {input.notebook} {log.notebook} --no-progress-bar --log-level WARNING"
         " -p run_folder {params.run}"
@@ -78,8 +89,8 @@ rule notebook_table1:
 rule report:
     input:
         tables=f"{RUN}/tables",
-        notebooks=f"{RUN}/notebooks/table1.html",
-        figures=f"{RUN}/figures",
+        notebooks=expand(f"{RUN}/notebooks/{{notebook}}.html", notebook=NOTEBOOKS),
+        figures=expand(f"{RUN}/figures/{{notebook}}", notebook=NOTEBOOKS),
         templates=watched("editclip/report/templates"),
     output:
         "{folder}/report.html",
@@ -92,11 +103,12 @@ rule report:
         ENVIRONMENT
     params:
         run=lambda wildcards, input: os.path.dirname(input.tables),
+        config=as_json(config),
         code=code_digest("editclip.report.page"),
     message:
         "Writing the report"
     shell:
-        "python -m editclip.report.page --run {params.run} --out {output} 2> >(tee {log} >&2)"
+        "python -m editclip.report.page --run {params.run} --config {params.config:q} --out {output} 2> >(tee {log} >&2)"
 
 
 rule publish:
