@@ -74,8 +74,9 @@ def means(values: ArrayLike, weights: Array) -> Array:
     """
     table = _columns(values)
     known = ~np.isnan(table)
+    weight = weights.sum(axis=1, keepdims=True) if known.all() else weights @ known
     with np.errstate(invalid="ignore"):
-        result: Array = (weights @ np.where(known, table, 0)) / (weights @ known)
+        result: Array = (weights @ np.where(known, table, 0)) / weight
     return result
 
 
@@ -97,12 +98,13 @@ def degrees_of_freedom(values: ArrayLike, samples: pd.DataFrame, types: bool) ->
         types: as for `draws`.
 
     Returns:
-        At least 1 where there is replication; infinite for a column that does not vary or has no value.
+        Infinite for a column that does not vary or has no value; NaN, with `types`, for one of a single type.
     """
     table = _columns(values)
     if types:
         kinds = samples["type"].to_numpy()
-        return np.array([max(len(np.unique(kinds[~np.isnan(column)])) - 1, 1) for column in table.T], dtype=float)
+        found = np.array([len(np.unique(kinds[~np.isnan(column)])) for column in table.T], dtype=float)
+        return np.where(found > 1, found - 1, np.nan)
     total, quotient = np.zeros((2, table.shape[1]))
     for rows in samples.reset_index(drop=True).groupby("type").indices.values():
         for variance, degrees in _variance_parts(table[rows], samples.iloc[rows]):
@@ -145,19 +147,22 @@ def interval(values: ArrayLike, weights: Array, level: float, freedom: ArrayLike
         (one exemplar and one query: no replication, no interval).
     """
     middle, error = _mean_and_error(_columns(values), weights)
-    half = special.stdtrit(np.asarray(freedom, dtype=float), (1 + level) / 2) * error
+    half = _quantile(level, freedom) * error
     return middle - half, middle + half
+
+
+def _quantile(level: float, freedom: ArrayLike) -> Array:
+    """How many standard errors the bounds lie from the mean."""
+    quantile: Array = special.stdtrit(np.asarray(freedom, dtype=float), (1 + level) / 2)
+    return quantile
 
 
 def _mean_and_error(table: Array, weights: Array) -> tuple[Array, Array]:
     """Mean of each column and the standard deviation of its draws, NaN without replication."""
     middle = means(table, np.ones((1, len(table))))[0]
-    of_draws = means(table, weights)
-    differ = (weights != weights[0]).any()
+    known = ((~np.isnan(table)).sum(axis=0) > 1) & (weights != weights[0]).any()
     error = np.full(middle.shape, np.nan)
-    known = ~np.isnan(middle)
-    if differ and known.any():
-        error[known] = np.nanstd(of_draws[:, known], axis=0)
+    error[known] = np.nanstd(means(table[:, known], weights), axis=0)
     return middle, error
 
 
@@ -189,12 +194,12 @@ def paired(
     """
     difference = _columns(values) - _columns(reference)
     diff, error = _mean_and_error(difference, weights)
-    low, high = interval(difference, weights, level, freedom)
+    half = _quantile(level, freedom) * error
     with np.errstate(invalid="ignore", divide="ignore"):
         size = np.where(diff == 0, 0, np.abs(diff) / error)
     tail = 2 * special.stdtr(np.asarray(freedom, dtype=float), -size)
     p = np.where(np.isnan(error), np.nan, np.maximum(tail, 1 / (1 + len(weights))))
-    return Paired(diff, low, high, p, (~np.isnan(difference)).sum(axis=0))
+    return Paired(diff, diff - half, diff + half, p, (~np.isnan(difference)).sum(axis=0))
 
 
 def holm(p: ArrayLike) -> Array:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pandas as pd
 import yaml
 from markupsafe import Markup
@@ -22,10 +23,10 @@ from editclip import stage
 from editclip.report import origin, render
 from editclip.report.columns import MEASURED, column
 from editclip.report.evidence_table import evidence_html
-from editclip.report.headline import headline_html, plain_table, templates
-from editclip.report.results import read_json, read_numbers, read_samples
+from editclip.report.results import read_json, read_numbers, read_samples, read_table
 from editclip.storage import digest
 
+TEMPLATES = Path(__file__).parent / "templates"
 # Where the notebooks leave the pictures of each section, below figures/.
 PICTURES = {
     "overall": "table1/overall.png",
@@ -72,7 +73,7 @@ def page(run: Path, out: Path, config: Mapping[str, Any] | None) -> str:
     tables = read_json(run / "tables" / "provenance.json")["config"]
     samples = read_samples(run / "bench")
     table = read_numbers(run / "tables" / "table1.csv", ("method", "conditioning", "notes"))
-    full = read_numbers(run / "tables" / "table1_full.csv", ("scope", "method", "metric", "mean"))
+    full = read_numbers(run / "tables" / "table1_full.csv", ("scope", "method", "metric", "low", "high"))
     versus = read_numbers(run / "tables" / "table1_vs_paper.csv", ("method", "metric", "ours", "paper", "same_sign"))
     evidence, training = run / "tables" / "evidence.csv", run / "figures" / "training" / "training.csv"
     files = [*sorted((run / "notebooks").glob("[!.]*.html")), *sorted((run / "tables").glob("[!.p]*"))]
@@ -105,7 +106,7 @@ def page(run: Path, out: Path, config: Mapping[str, Any] | None) -> str:
             else None,
             files=[(p.name, Path(os.path.relpath(p, out.parent)).as_posix()) for p in files],
             facts=facts,
-            stages=plain_table(origin.stages(made)),
+            stages=Markup(render.plain_html(origin.stages(made))),
             config=None if config is None else yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),
         )
     )

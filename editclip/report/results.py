@@ -15,8 +15,8 @@ from editclip.errors import InputError
 
 SCORE_COLUMNS = ("method", "sample_id", "metric", "value", "status", "reason", "image_sha256")
 EDIT_COLUMNS = ("sample_id", "seed", "sha256", "seconds", "status", "reason")
-SAMPLE_COLUMNS = ("sample_id", "group", "edit_type", "family", "exemplar_before", "exemplar_after", "query",
-                  "instruction", "ground_truth")  # fmt: skip
+SAMPLE_COLUMNS = ("sample_id", "group", "edit_type", "family", "exemplar_id", "query_id", "exemplar_before",
+                  "exemplar_after", "query", "instruction", "ground_truth")  # fmt: skip
 STATUSES = ("ok", "undefined", "skipped", "failed")
 
 

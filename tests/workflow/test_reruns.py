@@ -11,7 +11,7 @@ MODULES = sorted(
     p.relative_to(ROOT).as_posix() for package in ("editclip", "baselines") for p in (ROOT / package).rglob("*.py")
 )
 FAMILIES = ("lpips", "clip", "editclip", "ground_truth")
-DRAWING = [f"editclip.report.{name}" for name in ("evidence_table", "figures", "headline", "pictures", "training")]
+DRAWING = [f"editclip.report.{name}" for name in ("evidence_table", "figures", "pictures", "training")]
 TRAININGS = {
     "clip": "clip",
     "vae": "vae",

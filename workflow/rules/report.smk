@@ -30,8 +30,9 @@ rule tables:
                 "notice": config["run"]["notice"],
                 "paper": input.paper,
                 "seeds": config["run"]["seeds"],
+                "statistics": config["statistics"],
                 "methods": [
-                    {key: m[key] for key in ("name", "exemplars", "seeds", "tables")}
+                    {key: m[key] for key in ("name", "editor", "exemplars", "seeds", "tables")}
                     for m in config["methods"]
                 ],
             }
@@ -50,7 +51,7 @@ rule tables:
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
 DRAWING = [  # what they import
     f"editclip.report.{module}"
-    for module in ("evidence_table", "figures", "headline", "pictures", "training")
+    for module in ("evidence_table", "figures", "pictures", "training")
 ]
 
 
@@ -59,7 +60,6 @@ rule notebook:
         notebook="notebooks/{notebook}.ipynb",
         tables=f"{RUN}/tables",
         style="editclip/report/templates/table.css",
-        template="editclip/report/templates/table1.html.j2",
     output:
         html=f"{RUN}/notebooks/{{notebook}}.html",
         figures=directory(f"{RUN}/figures/{{notebook}}"),
