@@ -81,34 +81,30 @@ def page(run: Path, out: Path, config: Mapping[str, Any] | None) -> str:
     facts = origin.facts(run, made)
     if config is not None:
         facts.insert(1, ("Config", f"{config['run']['name']}, digest {digest(config)[: origin.SHORT]}"))
-    return (
-        templates()
-        .get_template("report.html.j2")
-        .render(
-            label=tables["label"],
-            labels=honest_labels(table, tables["notice"]),
-            css=Markup(render.css()),
-            samples=len(samples),
-            types=len(samples[["group", "edit_type"]].drop_duplicates()),
-            methods=len(table),
-            date=datetime.date.today().isoformat(),
-            table=headline_html(table, full),
-            level=tables.get("statistics", {}).get("level") if "low" in full else None,
-            legend=[(column(c).label, column(c).meaning) for c in MEASURED],
-            notes=list(zip(table["method"], table["notes"], strict=True)),
-            evidence=Markup(evidence_html(evidence)) if evidence.is_file() else None,
-            pictures={name: embedded(run / "figures" / path) for name, path in PICTURES.items()},
-            heat_maps=[(p.stem, embedded(p)) for p in sorted((run / "figures").glob(HEAT_MAPS))],
-            versus=Markup(render.versus_html(versus)) if len(versus) else None,
-            signs=render.sign_sentence(versus),
-            training=plain_table(pd.read_csv(training, dtype=str, keep_default_na=False))
-            if training.is_file()
-            else None,
-            files=[(p.name, Path(os.path.relpath(p, out.parent)).as_posix()) for p in files],
-            facts=facts,
-            stages=Markup(render.plain_html(origin.stages(made))),
-            config=None if config is None else yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),
-        )
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.get_template("report.html.j2").render(
+        label=tables["label"],
+        labels=honest_labels(table, tables["notice"]),
+        css=Markup(render.css()),
+        samples=len(samples),
+        types=len(samples[["group", "edit_type"]].drop_duplicates()),
+        methods=len(table),
+        date=datetime.date.today().isoformat(),
+        table=Markup(render.table1_html(table, full)),
+        level=tables["statistics"]["level"],
+        legend=[(column(c).label, column(c).meaning) for c in MEASURED],
+        notes=list(zip(table["method"], table["notes"], strict=True)),
+        evidence=Markup(evidence_html(evidence)) if evidence.is_file() else None,
+        pictures={name: embedded(run / "figures" / path) for name, path in PICTURES.items()},
+        heat_maps=[(p.stem, embedded(p)) for p in sorted((run / "figures").glob(HEAT_MAPS))],
+        versus=Markup(render.versus_html(versus)) if len(versus) else None,
+        signs=render.sign_sentence(versus),
+        training=Markup(render.plain_html(read_table(training, ("Model",)))) if training.is_file() else None,
+        files=[(p.name, Path(os.path.relpath(p, out.parent)).as_posix()) for p in files],
+        facts=facts,
+        stages=Markup(render.plain_html(origin.stages(made))),
+        config=None if config is None else yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),
     )
 
 
