@@ -25,6 +25,9 @@ ENVIRONMENT = "../../environment.yml"
 # Jobs that use a GPU claim one, here or on a cluster's nodes; on a machine without any they share the cores.
 GPU = 1 if workflow.non_local_exec or shutil.which("nvidia-smi") else 0
 
+# All cores of this machine; one where a cluster gives each job its own (a profile's set-threads then says how many).
+ALL_CORES = workflow.resource_settings.cores or 1
+
 
 def as_json(part):
     """A part of the config as one command-line argument; Snakemake reruns a job when it changes."""

@@ -15,6 +15,7 @@ rule tables:
         bench=f"{RUN}/bench",
         edits=[f"{RUN}/edits/{m}/seed={s}" for m in METHODS for s in seeds_of(m)],
         scores=[f"{RUN}/scores/{m}/{family}" for m in METHODS for family in FAMILIES],
+        runtime=[f"{RUN}/runtime/{m}" for m in TIMED],
         paper="paper/table1.csv",
     output:
         directory(f"{RUN}/tables"),
@@ -43,7 +44,7 @@ rule tables:
         "Aggregating scores into tables"
     shell:
         "python -m editclip.report.tables --config {params.config:q} --bench {input.bench}"
-        " --scores {params.scores} --edits {params.edits} --out {output} 2> >(tee {log} >&2)"
+        " --scores {params.scores} --edits {params.edits} --runtime {input.runtime} --out {output} 2> >(tee {log} >&2)"
 
 
 rule notebook_table1:
