@@ -191,7 +191,7 @@ def beside_paper(summary: pd.DataFrame, results: RunResults, paper: pd.DataFrame
     labels = [column(name).label + render.ARROWS[column(name).better] for name in MEASURED]
     columns = {"": labels, results.methods[0].name: texts.loc["mean"], "95 % interval": texts.loc["low"]}
     columns["95 % interval"] += " to " + texts.loc["high"]
-    columns |= {"n": mine["n"].astype(int).to_numpy()}
+    columns |= {"n": mine["n"].astype(int).tolist()}
     columns |= {f"{method} (paper)": texts.loc[method] for method in paper["method"]}
     return str(pd.DataFrame(columns).to_markdown(index=False, disable_numparse=True))
 

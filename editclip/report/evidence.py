@@ -133,7 +133,7 @@ def main() -> None:
         rows += representation_rows(read_numbers(folder / "representation.csv", needed))
     rows += editing_rows(long_scores(run), run, args.config["methods"], settings)
     with stage.output_file(args.out, module="editclip.report.evidence", config=args.config, inputs=inputs) as path:
-        pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(path, index=False)
+        pd.DataFrame(rows, columns=list(COLUMNS)).astype({"n": "Int64"}).to_csv(path, index=False)
 
 
 if __name__ == "__main__":

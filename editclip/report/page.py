@@ -3,7 +3,7 @@
     python -m editclip.report.page --run results/<run> --config config/<run>.yaml --out results/<run>/report.html
 
 Of the run folder it needs `bench/manifest.csv` and `tables/`, whose provenance holds the run's label and notice. Where
-they exist it shows `tables/evidence.csv`, the notebooks' `figures/<notebook>/*.png` and `training.csv`, and links
+they exist it shows `evidence.csv`, the notebooks' `figures/<notebook>/*.png` and `training.csv`, and links
 `notebooks/*.html`.
 """
 
@@ -75,7 +75,7 @@ def page(run: Path, out: Path, config: Mapping[str, Any] | None) -> str:
     table = read_numbers(run / "tables" / "table1.csv", ("method", "conditioning", "notes"))
     full = read_numbers(run / "tables" / "table1_full.csv", ("scope", "method", "metric", "low", "high"))
     versus = read_numbers(run / "tables" / "table1_vs_paper.csv", ("method", "metric", "ours", "paper", "same_sign"))
-    evidence, training = run / "tables" / "evidence.csv", run / "figures" / "training" / "training.csv"
+    evidence, training = run / "evidence.csv", run / "figures" / "training" / "training.csv"
     files = [*sorted((run / "notebooks").glob("[!.]*.html")), *sorted((run / "tables").glob("[!.p]*"))]
     made = origin.provenances(run)
     facts = origin.facts(run, made)

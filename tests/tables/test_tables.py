@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import run_folder
-from run_folder import EXEMPLARS, METHODS, QUERIES, TYPES, config, write_run
+from run_folder import EXEMPLARS, METHODS, QUERIES, TIMED, TYPES, config, write_run
 from scipy.stats import t as student
 
 from editclip import stats
@@ -36,7 +36,8 @@ def run(planted: Path, tmp_path: Path) -> Path:
 
 
 def read(run: Path, settings: dict | None = None) -> RunResults:
-    return read_run(settings or config(PAPER), run / "bench", run / "scores", run / "edits")
+    runtime = [run / "runtime" / name for name in TIMED]
+    return read_run(settings or config(PAPER), run / "bench", run / "scores", run / "edits", runtime)
 
 
 def written(run: Path, out: Path) -> Path:
@@ -72,15 +73,36 @@ def test_table1_has_the_planted_means_in_config_order(planted: Path, tmp_path: P
                 assert pd.isna(row[name])
             else:
                 assert row[name] == pytest.approx(expected(row["method"]), abs=1e-6)
-    assert table["runtime_s"].eq(0.5).all() and table["wr_edit"].isna().all()
+    assert table["wr_edit"].isna().all()
 
 
 def test_notes_name_the_run_the_trunk_the_form_and_why_a_cell_is_empty(planted: Path, tmp_path: Path) -> None:
     notes = read_numbers(written(planted, tmp_path / "t") / "table1.csv", TABLE1).set_index("method")["notes"]
-    for part in ("run=planted", "lpips=random_trunk", "clip_dir=eq11", "runtime=batch"):
+    for part in ("run=planted", "lpips=random_trunk", "clip_dir=eq11"):
         assert notes.str.contains(part, regex=False).all()
     assert "clip_dir empty: the image did not change" in notes["copy_query"]
     assert "exemplars=shuffled" in notes["shuffled-editclip"]
+
+
+def test_the_seconds_of_an_edit_include_the_preparation_whole_or_shared(planted: Path, tmp_path: Path) -> None:
+    """Two timed edits of 3 + 0.5 and 6 + 1 seconds; an exemplar serves 3 queries: 1 + 0.5 and 2 + 1."""
+    table = read_numbers(written(planted, tmp_path / "t") / "table1.csv", TABLE1).set_index("method")
+    full = pd.read_csv(tmp_path / "t" / "table1_full.csv").query("metric.str.startswith('runtime')")
+    means = full.set_index(["method", "metric"])["mean"].to_dict()
+    for name in TIMED:
+        assert table.loc[name, "runtime_s"] == means[name, "runtime_s"] == pytest.approx((3.5 + 7) / 2)
+        assert means[name, "runtime_amortised_s"] == pytest.approx((1.5 + 3) / 2)
+    assert (full["n"] == 2).all() and len(full) == 2 * len(TIMED)
+    untimed = table.drop(index=list(TIMED))
+    assert untimed["runtime_s"].isna().all() and untimed["notes"].str.contains("runtime_s empty: not timed").all()
+
+
+def test_an_edit_that_failed_is_not_timed(run: Path) -> None:
+    path = run / "runtime" / "ip2p" / "runtime.csv"
+    for column, value in (("edit_seconds", ""), ("status", "failed"), ("reason", "out of memory")):
+        change(path, column, 0, value)
+    rows = tables.summarise_runtime(read(run)).query("method == 'ip2p'").set_index("metric")
+    assert rows.loc["runtime_s", ["mean", "n", "n_failed"]].tolist() == [7, 1, 1]
 
 
 def test_an_undefined_value_is_counted_and_enters_no_mean(run: Path) -> None:

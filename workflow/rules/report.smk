@@ -23,6 +23,7 @@ rule tables:
         bench=f"{RUN}/bench",
         edits=EDITS,
         scores=SCORES,
+        runtime=[f"{RUN}/runtime/{m}" for m in TIMED],
         paper="paper/table1.csv",
     output:
         directory(f"{RUN}/tables"),
@@ -51,7 +52,7 @@ rule tables:
         "Aggregating scores into tables"
     shell:
         "python -m editclip.report.tables --config {params.config:q} --bench {input.bench}"
-        " --scores {params.scores} --edits {params.edits} --out {output} 2> >(tee {log} >&2)"
+        " --scores {params.scores} --edits {params.edits} --runtime {input.runtime} --out {output} 2> >(tee {log} >&2)"
 
 
 rule evidence:
