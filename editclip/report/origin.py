@@ -76,7 +76,7 @@ def _trunk(run: Path) -> str:
     if not cards:
         return ""
     lpips = read_json(cards[0])["lpips"]
-    return f"{lpips['trunk']}, " + ", ".join(f"{net} {value[:SHORT]}" for net, value in lpips["networks"].items())
+    return ", ".join([lpips["trunk"], *(f"{net} {value[:SHORT]}" for net, value in lpips.get("networks", {}).items())])
 
 
 def stages(made: Mapping[Path, Mapping[str, Any]]) -> pd.DataFrame:
