@@ -189,7 +189,7 @@ def beside_paper(summary: pd.DataFrame, results: RunResults, paper: pd.DataFrame
         ["mean", "low", "high", *paper["method"]]
     )
     labels = [column(name).label + render.ARROWS[column(name).better] for name in MEASURED]
-    columns = {"": labels, results.methods[0].name: texts.loc["mean"], "95 % interval": texts.loc["low"]}
+    columns: dict[str, Any] = {"": labels, results.methods[0].name: texts.loc["mean"], "95 % interval": texts.loc["low"]}
     columns["95 % interval"] += " to " + texts.loc["high"]
     columns |= {"n": mine["n"].astype(int).tolist()}
     columns |= {f"{method} (paper)": texts.loc[method] for method in paper["method"]}
