@@ -32,7 +32,10 @@ rule tables:
                 "seeds": config["run"]["seeds"],
                 "statistics": config["statistics"],
                 "methods": [
-                    {key: m[key] for key in ("name", "editor", "exemplars", "seeds", "tables")}
+                    {
+                        key: m[key]
+                        for key in ("name", "editor", "exemplars", "seeds", "tables")
+                    }
                     for m in config["methods"]
                 ],
             }
