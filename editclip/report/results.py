@@ -168,7 +168,8 @@ def _edits(method: Method, seed: int, samples: pd.DataFrame, edits: Path) -> pd.
     frame = read_table(path, EDIT_COLUMNS)
     _refuse_duplicates(frame, ["sample_id"], path)
     _refuse_other_samples(frame, samples, path)
-    frame["seconds"] = _numbers(frame["seconds"], frame["status"] == "ok", path, "seconds")
+    timed = (frame["status"] == "ok") & (frame["seconds"] != "")  # nobody knows how long a stranger's edits took
+    frame["seconds"] = _numbers(frame["seconds"], timed, path, "seconds")
     frame = frame.assign(method=method.name, seed=seed)
     return frame[["method", "seed", "sample_id", "seconds", "status", "reason", "sha256"]]
 

@@ -170,7 +170,8 @@ def _labels(results: RunResults) -> list[str]:
     """What a reader must know about the columns of every row."""
     trunk = results.cards["lpips"]["lpips"]["trunk"]
     lpips = [f"lpips={trunk}"] if trunk != "imagenet" else []
-    return [*lpips, f"clip_dir={CLIP_DIR[direction_metric(results)]}", "votes=none", "runtime=batch"]
+    runtime = "batch" if results.edits["seconds"].notna().any() else "none"
+    return [*lpips, f"clip_dir={CLIP_DIR[direction_metric(results)]}", "votes=none", f"runtime={runtime}"]
 
 
 def _gaps(method: Method, chosen: Mapping[str, str], whole: Mapping[Any, Any], results: RunResults) -> list[str]:

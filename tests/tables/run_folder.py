@@ -18,12 +18,16 @@ METHODS = {  # name: (conditioning, exemplars, seeds, offset of its scores)
     "shuffled-editclip": ("exemplar", "shuffled", (0,), 0.1),
     "copy_query": ("none", "own", (0,), 0.0),
 }
-EDITORS = {"editclip": "editclip.method", "shuffled-editclip": "editclip.method"}
+EDITORS = {
+    "editclip": "editclip.method",
+    "shuffled-editclip": "editclip.method",
+    "copy_query": "baselines.copy_query",
+}
 FAMILIES = {
     "lpips": ("lpips_alex", "lpips_vgg"),
     "clip": ("clip", "clip_dir_captions", "clip_dir_instruction", "s_visual", "s_visual_dist"),
     "editclip": ("ec2t", "ec2ec"),
-    "ground_truth": ("psnr", "ssim"),
+    "ground_truth": ("psnr", "ssim", "closer", "psnr_inside"),
 }
 DIRECTIONS = ("clip_dir_captions", "clip_dir_instruction", "s_visual", "s_visual_dist")
 FACTS = {"lpips": {"lpips": {"trunk": "random_trunk"}}, "clip": {"clip_dir": "clip_dir_captions"}}
