@@ -24,7 +24,7 @@ reproduce: $(INSTALLED) ## the whole run, from nothing to results/table1.csv, on
 test: $(INSTALLED) ## all tests, two processes at a time
 	@$(RUN) python -m pytest -n 2 $(ARGS)
 
-bench: $(INSTALLED) ## measure anew what benchmarks/README.md lists (minutes); rewrites the figures in docs/
+bench: $(INSTALLED) ## measure anew what docs/statistics.md reports (minutes); more in benchmarks/README.md
 	@$(RUN) python benchmarks/interval_coverage.py --out docs/interval_coverage.csv --docs docs/statistics.md
 
 lint: $(INSTALLED) ## style, types and workflow checks; changes nothing
