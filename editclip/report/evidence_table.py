@@ -1,4 +1,4 @@
-"""The evidence for the run's claims, `tables/evidence.csv`, as an HTML table: claim, value with interval, bar, verdict.
+"""The evidence for the run's claims, `evidence.csv`, as an HTML table: claim, value with interval, bar, verdict.
 
 Columns: claim, group (a heading above its rows), estimate, low, high (its interval), n, bar (what the value is held
 against), met and note. A cell may be empty, and the texts of bar and n are shown as they are.

@@ -3,7 +3,7 @@
     python -m editclip.report.page --run results/<run> --config config/<run>.yaml --out results/<run>/report.html
 
 Of the run folder it needs `bench/manifest.csv` and `tables/`, whose provenance holds the run's label and notice. Where
-they exist it shows `tables/evidence.csv`, the notebooks' `figures/<notebook>/*.png` and `training.csv`, and links
+they exist it shows `evidence.csv`, the notebooks' `figures/<notebook>/*.png` and `training.csv`, and links
 `notebooks/*.html`.
 """
 
@@ -75,8 +75,8 @@ def page(run: Path, out: Path, config: Mapping[str, Any] | None) -> str:
     table = read_numbers(run / "tables" / "table1.csv", ("method", "conditioning", "notes"))
     full = read_numbers(run / "tables" / "table1_full.csv", ("scope", "method", "metric", "low", "high"))
     versus = read_numbers(run / "tables" / "table1_vs_paper.csv", ("method", "metric", "ours", "paper", "same_sign"))
-    evidence, training = run / "tables" / "evidence.csv", run / "figures" / "training" / "training.csv"
-    files = [*sorted((run / "notebooks").glob("[!.]*.html")), *sorted((run / "tables").glob("[!.p]*"))]
+    evidence, training = run / "evidence.csv", run / "figures" / "training" / "training.csv"
+    files = [*sorted((run / "notebooks").glob("[!.]*.html")), *sorted((run / "tables").glob("table*")), evidence]
     made = origin.provenances(run)
     facts = origin.facts(run, made)
     if config is not None:
@@ -101,7 +101,7 @@ def page(run: Path, out: Path, config: Mapping[str, Any] | None) -> str:
         versus=Markup(render.versus_html(versus)) if len(versus) else None,
         signs=render.sign_sentence(versus),
         training=Markup(render.plain_html(read_table(training, ("Model",)))) if training.is_file() else None,
-        files=[(p.name, Path(os.path.relpath(p, out.parent)).as_posix()) for p in files],
+        files=[(p.name, Path(os.path.relpath(p, out.parent)).as_posix()) for p in files if p.is_file()],
         facts=facts,
         stages=Markup(render.plain_html(origin.stages(made))),
         config=None if config is None else yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),
