@@ -76,7 +76,7 @@ def page(run: Path, out: Path, config: Mapping[str, Any] | None) -> str:
     full = read_numbers(run / "tables" / "table1_full.csv", ("scope", "method", "metric", "low", "high"))
     versus = read_numbers(run / "tables" / "table1_vs_paper.csv", ("method", "metric", "ours", "paper", "same_sign"))
     evidence, training = run / "evidence.csv", run / "figures" / "training" / "training.csv"
-    files = [*sorted((run / "notebooks").glob("[!.]*.html")), *sorted((run / "tables").glob("[!.p]*"))]
+    files = [*sorted((run / "notebooks").glob("[!.]*.html")), *sorted((run / "tables").glob("table*")), evidence]
     made = origin.provenances(run)
     facts = origin.facts(run, made)
     if config is not None:
@@ -101,7 +101,7 @@ def page(run: Path, out: Path, config: Mapping[str, Any] | None) -> str:
         versus=Markup(render.versus_html(versus)) if len(versus) else None,
         signs=render.sign_sentence(versus),
         training=Markup(render.plain_html(read_table(training, ("Model",)))) if training.is_file() else None,
-        files=[(p.name, Path(os.path.relpath(p, out.parent)).as_posix()) for p in files],
+        files=[(p.name, Path(os.path.relpath(p, out.parent)).as_posix()) for p in files if p.is_file()],
         facts=facts,
         stages=Markup(render.plain_html(origin.stages(made))),
         config=None if config is None else yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),

@@ -264,7 +264,7 @@ def test_evidence_that_says_nothing_is_refused(tmp_path: Path, row: str, said: s
 def test_the_report_shows_evidence_where_the_run_has_it(run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     assert 'id="evidence"' not in page.page(copy, copy / "report.html", None)
-    (copy / "tables" / "evidence.csv").write_text(EVIDENCE + "a,b,1,,,,,yes,\n")
+    (copy / "evidence.csv").write_text(EVIDENCE + "a,b,1,,,,,yes,\n")
     html = page.page(copy, copy / "report.html", None)
     assert html.index('id="table1"') < html.index('id="evidence"') < html.index('id="overall"')
 
