@@ -87,7 +87,7 @@ class Attempt:
             self.output.append(line)
             if match := STARTED.match(line):
                 current = self.jobs[int(match[1])] = Job(match[2].strip(), time.monotonic())
-            elif match := FINISHED.match(line):
+            elif (match := FINISHED.match(line)) and int(match[1]) in self.jobs:  # `all` ends without having begun
                 self.jobs[int(match[1])].rule = match[2]
                 self.jobs[int(match[1])].finished = time.monotonic()
             elif current is not None and (match := STEP.match(line)):
