@@ -74,7 +74,7 @@ def line(name: str, scores: np.ndarray) -> tuple[str, bool]:
 
 
 def main() -> None:
-    """Print n, mean PSNR with and without the pair, and the paired difference with its interval, over all and by task."""
+    """Print n, mean PSNR with the pair and without it, and their difference with its interval, over all and by task."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="folder of a run, with triplets/ and weights/")
     parser.add_argument("--weights", type=Path, help="other weights than the run's")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -16,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
 import training_toys as toys
 from diffusers import StableDiffusionPipeline
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-from editing_toys import SIZE, photo
+from editing_toys import photo
 
 from baselines.prompt_diffusion import tasks, training
 from baselines.prompt_diffusion.editor import load_editor
@@ -54,8 +55,8 @@ def recipe(**changes: Any) -> PromptDiffusionRecipe:
 
 
 def pictures(first: int) -> Tensor:
-    images = [photo(first + i) for i in range(COUNT)]
-    return torch.stack([torch.frombuffer(bytearray(i.tobytes()), dtype=torch.uint8).view(SIZE, SIZE, 3) for i in images]).permute(0, 3, 1, 2)  # fmt: skip
+    """uint8 COUNT×3×32×32."""
+    return torch.stack([torch.from_numpy(np.array(photo(first + i))).permute(2, 0, 1) for i in range(COUNT)])
 
 
 class Pairs:
@@ -169,7 +170,7 @@ def test_the_start_is_a_copy_between_zero_convolutions(base: Path) -> None:
         assert all(torch.equal(own[name], copy[name]) for name in own)
     zeros = [*plain.controlnet_down_blocks, plain.controlnet_mid_block, plain.controlnet_cond_embedding.conv_out]
     assert not any(p.any() for part in zeros for p in part.parameters())
-    spread = [float(c.controlnet_query_cond_embedding.blocks[1].weight.std()) for c in (plain, louder)]
+    spread = [float(c.controlnet_query_cond_embedding.blocks[1].weight.detach().std()) for c in (plain, louder)]
     assert spread[1] / spread[0] == pytest.approx(3, rel=0.2)
 
 
