@@ -94,7 +94,7 @@ def latent_diffusion_names(network: UNet2DConditionModel | PairQueryControlNet) 
 
 def to_latent_diffusion(networks: Networks) -> dict[str, Tensor]:
     """The networks' tensors as the released checkpoint names them."""
-    result = {}
+    result: dict[str, Tensor] = {}
     for prefix, part in PREFIXES.items():
         network = getattr(networks, part)
         names = latent_diffusion_names(network)

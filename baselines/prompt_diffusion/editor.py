@@ -154,7 +154,7 @@ class PromptDiffusion:
                 shown, null_output = output.chunk(2)
                 output = null_output + self.guidance_scale * (shown - null_output)
             latents = self.scheduler.step(output, time, latents).prev_sample
-        decoded = self.vae.decode(latents / self.vae.config.scaling_factor).sample
+        decoded = self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0]
         return decoded.float().div(2).add(0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
 
     @torch.no_grad()

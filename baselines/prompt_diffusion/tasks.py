@@ -97,7 +97,8 @@ def map_episode(batch: Batch, triplets: Triplets, generator: torch.Generator) ->
         asked, answered = map_task(sides, kind, inverse)
         parts.append(torch.stack([asked[0], answered[0], asked[1], answered[1]]))
         texts.append(triplets.edited_prompts[int(batch.pairs.indices[row])] if inverse else kind)
-    return Episode(*torch.stack(parts, dim=1), texts)
+    before, after, query, answer = torch.stack(parts, dim=1)
+    return Episode(before, after, query, answer, texts)
 
 
 def edit_episode(batch: Batch, triplets: Triplets, generator: torch.Generator) -> Episode:
