@@ -9,7 +9,10 @@ TRAININGS = {
     "editclip": ("editclip.training.contrastive", ["clip"]),
     "editclip_ip2p": ("editclip.training.exemplar_diffusion", ["ip2p", "editclip"]),
     "prompt_diffusion": ("baselines.prompt_diffusion.training", ["text_to_image"]),
-    "prompt_diffusion_edits": ("baselines.prompt_diffusion.training", ["text_to_image"]),
+    "prompt_diffusion_edits": (
+        "baselines.prompt_diffusion.training",
+        ["text_to_image"],
+    ),
 }
 
 
