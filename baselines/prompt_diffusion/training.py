@@ -41,8 +41,6 @@ class PromptDiffusionRecipe(Recipe):
         hint_channels: widths of the hint encoders (official 16, 32, 96, 256); n of them reduce an image 2^(n-1) times.
         hint_gain: factor on the initial weights of the hint encoders' hidden convolutions. Official 1, PyTorch's start,
             with which a signal shrinks about threefold a layer; 2.9 keeps its variance.
-        new_learning_rate: base rate of the layers that are not copied, the hint encoders and the zero convolutions;
-            None = the recipe's own (official).
         trained_unet: "decoder", the UNet's decoder learns too (as released), or "none", the ControlNet alone.
         text_dropout: share of examples that lose their text alone (official 0.05).
         joint_dropout: share that lose text and pair (official 0.05).
@@ -54,7 +52,6 @@ class PromptDiffusionRecipe(Recipe):
     tasks: Literal["maps", "edits"]
     hint_channels: tuple[int, ...]
     hint_gain: float
-    new_learning_rate: float | None
     trained_unet: Literal["decoder", "none"]
     text_dropout: float
     joint_dropout: float
@@ -158,13 +155,10 @@ def train(
 ) -> None:
     """Train `networks` in place on the first of `latents`, validated on the second; see `loop.fit` for the rest."""
     training, held_out = latents
-    trained = [(name, p) for part in networks for name, p in part.named_parameters() if p.requires_grad]
+    trained = [parameter for part in networks for parameter in part.parameters() if parameter.requires_grad]
     loop.fit(
         training_loss(networks, training, text, scheduler, recipe),
-        [
-            loop.Group([p for name, p in trained if not name.startswith("controlnet_")]),
-            loop.Group([p for name, p in trained if name.startswith("controlnet_")], recipe.new_learning_rate),
-        ],
+        [loop.Group(trained)],
         recipe,
         modules=networks._asdict(),
         draw=exemplar_batches(training.triplets, recipe, seed),

@@ -40,7 +40,6 @@ RECIPE: dict[str, Any] = {
     "tasks": "maps",
     "hint_channels": [4, 8],  # one stride, as the tiny VAE
     "hint_gain": 1.0,
-    "new_learning_rate": None,
     "trained_unet": "decoder",
     "text_dropout": 0.0,
     "joint_dropout": 0.0,
