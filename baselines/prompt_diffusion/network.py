@@ -42,8 +42,9 @@ class PairQueryControlNet(ControlNetModel):
     `conditioning_embedding_out_channels`, both encoders halve the image n - 1 times, as the VAE must.
     """
 
-    @functools.wraps(ControlNetModel.__init__)  # diffusers reads the config's keys from the signature
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[misc]
+    # The stock signature stays visible: diffusers reads the config's keys from it.
+    @functools.wraps(ControlNetModel.__init__)  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         width, channels = self.config.block_out_channels[0], self.config.conditioning_embedding_out_channels
         self.controlnet_cond_embedding = PairEncoder(width, self.config.conditioning_channels, channels)
