@@ -71,10 +71,13 @@ def entries_by_output(config: dict) -> dict[str, list[str]]:  # type: ignore[typ
         entries[f"{run}/notebooks/{notebook.stem}.html"] = entries[f"{run}/figures/{notebook.stem}"] = DRAWING
     for name, training in TRAININGS.items():
         entries[f"{run}/weights/{name}"] = [f"editclip.training.{training}"]
+    entries[f"{run}/weights/prompt_diffusion"] = ["baselines.prompt_diffusion.training"]
     for method in config["methods"]:
         name, runner = method["name"], ["editclip.editing.edits", method["editor"]]
         shards = [f"{i}-of-{method['shards']}" for i in range(method["shards"])]
-        if '"exemplar"' in (ROOT / method["editor"].replace(".", "/")).with_suffix(".py").read_text():
+        source = ROOT / method["editor"].replace(".", "/")
+        source = source / "__init__.py" if source.is_dir() else source.with_suffix(".py")
+        if '"exemplar"' in source.read_text():
             entries |= {f"{run}/prepared/{name}/{shard}": runner for shard in shards}
         if name in TIMED:
             entries[f"{run}/runtime/{name}"] = ["editclip.editing.runtime", method["editor"]]

@@ -9,6 +9,11 @@ TRAININGS = {
     "ip2p": ("editclip.training.ip2p", ["text_to_image"]),
     "editclip": ("editclip.training.contrastive", ["clip"]),
     "editclip_ip2p": ("editclip.training.exemplar_diffusion", ["ip2p", "editclip"]),
+    "prompt_diffusion": ("baselines.prompt_diffusion.training", ["text_to_image"]),
+    "prompt_diffusion_edits": (
+        "baselines.prompt_diffusion.training",
+        ["text_to_image"],
+    ),
 }
 
 
