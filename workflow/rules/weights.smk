@@ -15,6 +15,8 @@ TRAININGS = {
         ["text_to_image"],
     ),
 }
+# The chain that decides how long a run takes goes first, and what nothing is trained from fills the other cores.
+FIRST = ("clip", "vae", "text_to_image", "ip2p", "editclip", "editclip_ip2p")
 
 
 for _name, (_module, _starts_from) in TRAININGS.items():
@@ -32,6 +34,7 @@ for _name, (_module, _starts_from) in TRAININGS.items():
                 f"{RUN}/logs/train_{_name}.log",
             benchmark:
                 f"{RUN}/benchmarks/train_{_name}.tsv"
+            priority: int(_name in FIRST)
             conda:
                 ENVIRONMENT
             threads: 1  # a second gains nothing on the micro run's small tensors; --set-threads raises it
