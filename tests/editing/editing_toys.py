@@ -171,7 +171,7 @@ def _unet() -> UNet2DConditionModel:
 
 
 def write_weights(folder: Path) -> dict[str, Path]:
-    """ip2p/, editclip/ and editclip_ip2p/ with random weights."""
+    """ip2p/, editclip/, editclip_ip2p/ and clip/ with random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         tokenizer = write_tokenizer(folder / "editclip")
@@ -208,4 +208,8 @@ def write_weights(folder: Path) -> dict[str, Path]:
         projection = {"proj.weight": torch.randn(16, 16) / 4, "proj.bias": torch.zeros(16)}
         projection |= {"norm.weight": torch.ones(16), "norm.bias": torch.zeros(16)}
         save_file(projection, folder / "editclip_ip2p" / "image_proj_model.safetensors")
-    return {name: folder / name for name in ("ip2p", "editclip", "editclip_ip2p")}
+        plain = CLIPConfig(text_config=text, vision_config=vision | {"num_channels": 3}, projection_dim=16)
+        CLIPModel(plain).save_pretrained(folder / "clip")
+        write_tokenizer(folder / "clip")
+        CLIPImageProcessorPil(size={"height": 32, "width": 32}, do_center_crop=False).save_pretrained(folder / "clip")
+    return {name: folder / name for name in ("ip2p", "editclip", "editclip_ip2p", "clip")}
