@@ -48,8 +48,8 @@ OPTIONS = {
     # The official script never undoes its mixed-precision gradient scale, so that its clipping of gradient elements at
     # the largest initial value acts on scaled gradients. As run on a GPU: 65536; 1 = as on a CPU, where it never acts.
     "loss_scale": 65536.0,
-    # Official: "best", the step with the lowest loss at its own timestep, which mostly picks a high timestep. "last", or
-    # the number of a step such as "500", take the embedding after that step.
+    # Official: "best", the step with the lowest error at its own timestep, which mostly picks a high timestep. "last",
+    # or the number of a step such as "500", take the embedding after that step.
     "checkpoint": "best",
     "prepare_batch_size": 1,  # exemplars that share a UNet call; official: one. Numerics apart it does not matter
     # The edit; source: test.py.
@@ -68,7 +68,7 @@ class VISII:
     ) -> None:
         for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder, clip.model):
             module.requires_grad_(False).eval()
-        self._pipeline, self._clip, self._options = pipeline, clip, options
+        self.pipeline, self.clip, self.options = pipeline, clip, options
         self.prepare_batch_size: int = options["prepare_batch_size"]
 
     def prepare(self, exemplar: Exemplar) -> "dict[str, torch.Tensor]":
@@ -88,9 +88,9 @@ class VISII:
         """
         from baselines.visii.inversion import Objective, invert, start
 
-        starts = [start(self._pipeline, self._clip, exemplar, self._options) for exemplar in exemplars]
-        objective = Objective(self._pipeline, self._clip, self._options)
-        return invert(objective, starts, self._pipeline.scheduler.config.num_train_timesteps, self._options)
+        starts = [start(self.pipeline, self.clip, exemplar, self.options) for exemplar in exemplars]
+        objective = Objective(self.pipeline, self.clip, self.options)
+        return invert(objective, starts, self.pipeline.scheduler.config.num_train_timesteps, self.options)
 
     def edit(self, requests: "Sequence[EditRequest]") -> "list[Image]":
         """Edit a batch, each query by the instruction learnt from its own exemplar."""
@@ -98,19 +98,19 @@ class VISII:
 
         from baselines.visii.inversion import encode, with_words
 
-        null, _ = encode(self._pipeline, "")
+        null, _ = encode(self.pipeline, "")
         learnt = [request.prepared["embedding"].to(null) for request in requests]
-        if words := self._options["hybrid_instruction"]:
+        if words := self.options["hybrid_instruction"]:
             ends = [int(request.prepared["eos"]) for request in requests]
-            learnt = [with_words(self._pipeline, e, eos, words) for e, eos in zip(learnt, ends, strict=True)]
-        output = self._pipeline(
+            learnt = [with_words(self.pipeline, e, eos, words) for e, eos in zip(learnt, ends, strict=True)]
+        output = self.pipeline(
             prompt_embeds=torch.cat(learnt),
             negative_prompt_embeds=null.expand(len(learnt), -1, -1),
             image=[request.query.convert("RGB") for request in requests],
             generator=noise_generators(requests),
-            num_inference_steps=self._options["num_inference_steps"],
-            guidance_scale=self._options["guidance_scale"],
-            image_guidance_scale=self._options["image_guidance_scale"],
+            num_inference_steps=self.options["num_inference_steps"],
+            guidance_scale=self.options["guidance_scale"],
+            image_guidance_scale=self.options["image_guidance_scale"],
             output_type="np",
         )
         return to_images(output.images)

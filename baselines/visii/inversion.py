@@ -47,7 +47,8 @@ def check_options(options: Mapping[str, Any], timesteps: int) -> None:
     """Refuse option values that the inversion cannot follow.
 
     Raises:
-        InputError: a count is below 1, there are more steps than timesteps, or the checkpoint is none of them.
+        InputError: a count is below 1, there are more steps than timesteps, the checkpoint is none of them, or a
+            guidance scale is in the range where the official script leaves guidance out.
     """
     for name in ("steps", "caption_tokens", "caption_steps", "prepare_batch_size"):
         if options[name] < 1:
@@ -55,6 +56,9 @@ def check_options(options: Mapping[str, Any], timesteps: int) -> None:
     steps, checkpoint = options["steps"], options["checkpoint"]
     if steps > timesteps:
         raise InputError(f"steps {steps} must not exceed the {timesteps} timesteps: each is visited once")
+    for name, least in (("training_guidance_scale", "above 1"), ("training_image_guidance_scale", "at least 1")):
+        if options[name] < 1 or (options[name] == 1 and least == "above 1"):
+            raise InputError(f"{name} {options[name]} must be {least}: below, there is no guidance to train with")
     named = checkpoint in ("best", "last")
     if not named and not (checkpoint.isdecimal() and 1 <= int(checkpoint) <= steps):
         raise InputError(f"checkpoint {checkpoint!r} must be best, last or the number of a step from 1 to {steps}")
@@ -145,7 +149,7 @@ class Objective:
     def __init__(
         self, pipeline: StableDiffusionInstructPix2PixPipeline, clip: Clip, options: Mapping[str, Any]
     ) -> None:
-        self._unet, self._project, self._options = pipeline.unet, clip.model.text_projection, options
+        self.unet, self._project, self._options = pipeline.unet, clip.model.text_projection, options
         self._scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
         self.null, _ = encode(pipeline, "")
 
@@ -159,9 +163,6 @@ class Objective:
     ) -> tuple[Tensor, Tensor]:
         """Denoising error, and clamped cosine of the pooled embedding to the edit direction, B each.
 
-        Only one of the three guided rows sees the embedding. The other two run without gradient, which changes neither
-        loss nor gradient.
-
         Args:
             embedding: B×L×C, with gradient.
             latents: of the images before (unscaled) and after (scaled), B×c×h×w.
@@ -174,16 +175,24 @@ class Objective:
         # The UNet's own target, so that v-prediction weighs the timesteps as its training did; official UNet: epsilon.
         velocity = self._scheduler.config.prediction_type == "v_prediction"
         target = self._scheduler.get_velocity(after, noise, timesteps) if velocity else noise
-        full = self._unet(torch.cat([noisy, before], 1), timesteps, encoder_hidden_states=embedding).sample
-        with torch.no_grad():
-            rows = torch.cat([torch.cat([noisy, before], 1), torch.cat([noisy, torch.zeros_like(before)], 1)])
-            null = self.null.expand(len(rows), -1, -1)
-            image_only, neither = self._unet(rows, timesteps.repeat(2), encoder_hidden_states=null).sample.chunk(2)
+        full, image_only, neither = self.guided_rows(noisy, before, timesteps, embedding)
         text, image = self._options["training_guidance_scale"], self._options["training_image_guidance_scale"]
         output = neither + text * (full - image_only) + image * (image_only - neither)
         error = (output - target).square().flatten(1).mean(1)
         pooled = self._project(embedding.mean(1))  # over all positions, padding included
         return error, functional.cosine_similarity(directions, pooled).clamp(-1, COSINE_CEILING)
+
+    def guided_rows(self, noisy: Tensor, before: Tensor, timesteps: Tensor, embedding: Tensor) -> tuple[Tensor, ...]:
+        """UNet outputs given text and image, image only, and neither.
+
+        Only the first sees the embedding; the others run without gradient, which changes neither loss nor gradient.
+        """
+        given, not_given = torch.cat([noisy, before], 1), torch.cat([noisy, torch.zeros_like(before)], 1)
+        full = self.unet(given, timesteps, encoder_hidden_states=embedding).sample
+        with torch.no_grad():
+            null, rows = self.null.expand(2 * len(noisy), -1, -1), torch.cat([given, not_given])
+            output = self.unet(rows, timesteps.repeat(2), encoder_hidden_states=null).sample
+        return (full, *output.chunk(2))
 
     def loss(self, error: Tensor, cosine: Tensor) -> Tensor:
         """L = 4 · error - 0.1 · cosine with the official weights, B."""

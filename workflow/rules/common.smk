@@ -69,9 +69,18 @@ def edit_code(method):
     return code_digest("editclip.editing.edits", METHODS[method]["editor"])
 
 
-def prepared_for(wildcards):
+def prepared_for(method):
     """What was prepared of the exemplars, all shards of it; nothing for a method that sees no exemplar."""
-    if "exemplar" not in CARDS[wildcards.method].needs:
+    if method is None or "exemplar" not in CARDS[method].needs:
         return []
-    folder = f"{RUN}/prepared/{wildcards.method}"
-    return [f"{folder}/{shard}" for shard in shards_of(wildcards.method)]
+    return [f"{RUN}/prepared/{method}/{shard}" for shard in shards_of(method)]
+
+
+def twin_of(method):
+    """The first earlier method with the same editor and options, as a control has; None when there is none."""
+    same = [
+        name
+        for name, other in METHODS.items()
+        if all(other[key] == METHODS[method][key] for key in ("editor", "options"))
+    ]
+    return None if same[0] == method else same[0]

@@ -12,6 +12,8 @@ rule prepare:
     input:
         weights=weights_of,
         bench=f"{RUN}/bench",
+        # Not read: what that method has prepared is in the cache, and two jobs at once would make it twice.
+        twin=lambda wildcards: ancient(prepared_for(twin_of(wildcards.method))),
     output:
         directory(f"{RUN}/prepared/{{method}}/{{shard}}"),
     log:
@@ -39,7 +41,7 @@ rule edit:
     input:
         weights=weights_of,
         bench=f"{RUN}/bench",
-        prepared=prepared_for,
+        prepared=lambda wildcards: prepared_for(wildcards.method),
     output:
         directory(f"{RUN}/shards/{{method}}/seed={{seed}}/{{shard}}"),
     log:
