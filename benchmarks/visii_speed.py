@@ -103,6 +103,7 @@ def main() -> None:
     single, alone = timed(lambda: inverted(saving, 1))
     joint, shared = timed(lambda: inverted(saving, len(starts)))
     count = len(starts)
+    alike = least_psnr(editor, exemplars, alone, shared)
     lines = [
         f"{count} exemplars, {options['steps']} steps each; seconds an exemplar: as the official script "
         f"{official / count:.2f}, gradient through the text row alone {single / count:.2f}, {count} a call "
@@ -114,8 +115,7 @@ def main() -> None:
         ),
         f"saving alone {official / single:.2f}x; {count} exemplars a call {single / joint:.2f}x",
         f"largest relative L2 distance of embeddings: saving {distance(whole, alone):.1e}, {count} a call "
-        f"{distance(alone, shared):.1e}; edits by the latter at least {least_psnr(editor, exemplars, alone, shared):.1f} "
-        "dB alike",
+        f"{distance(alone, shared):.1e}; edits by the latter at least {alike:.1f} dB alike",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
 
