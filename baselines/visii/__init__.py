@@ -61,7 +61,13 @@ OPTIONS = {
 
 
 class VISII:
-    """Learns an instruction from an exemplar (`prepare`) and applies it with the stock pipeline (`edit`)."""
+    """Learns an instruction from an exemplar (`prepare`) and applies it with the stock pipeline (`edit`).
+
+    Args:
+        pipeline: InstructPix2Pix; its weights are frozen here.
+        clip: CLIP whose text tower is the pipeline's, for the caption and the loss; frozen too.
+        options: all of the card's `OPTIONS`.
+    """
 
     def __init__(
         self, pipeline: "StableDiffusionInstructPix2PixPipeline", clip: "Clip", options: Mapping[str, Any]
@@ -85,6 +91,7 @@ class VISII:
 
         Raises:
             InputError: an exemplar has no pair, before and after are alike, or its caption leaves nothing to learn.
+            FloatingPointError: an optimisation has diverged.
         """
         from baselines.visii.inversion import Objective, invert, start
 
@@ -92,7 +99,7 @@ class VISII:
         objective = Objective(self.pipeline, self.clip, self.options)
         return invert(objective, starts, self.pipeline.scheduler.config.num_train_timesteps, self.options)
 
-    def edit(self, requests: "Sequence[EditRequest]") -> "list[Image]":
+    def edit(self, requests: Sequence[EditRequest]) -> "list[Image]":
         """Edit a batch, each query by the instruction learnt from its own exemplar."""
         import torch
 

@@ -230,6 +230,9 @@ def invert(objective: Objective, starts: Sequence[Start], total: int, options: M
 
     Returns:
         See `VISII.prepare_many`.
+
+    Raises:
+        FloatingPointError: an optimisation has diverged.
     """
     initial = torch.cat([s.embedding for s in starts])
     places = torch.arange(initial.shape[1], device=initial.device)
@@ -246,8 +249,8 @@ def invert(objective: Objective, starts: Sequence[Start], total: int, options: M
     for step, (timesteps, before, after, noise) in enumerate(visits(starts, steps, total), 1):
         with torch.enable_grad():
             error, cosine = objective.terms(embedding, (before, after), noise, timesteps, directions)
-            total_loss = options["loss_scale"] * objective.loss(error, cosine).sum()
-            (gradient,) = torch.autograd.grad(total_loss, embedding)
+            loss = objective.loss(error, cosine).sum()
+            (gradient,) = torch.autograd.grad(options["loss_scale"] * loss, embedding)
         embedding.grad = torch.clamp(gradient, -largest, largest)
         optimiser.step()
         with torch.no_grad():
@@ -256,6 +259,8 @@ def invert(objective: Objective, starts: Sequence[Start], total: int, options: M
             take = error <= lowest if wanted is None else torch.full_like(lowest, step == wanted).bool()
             kept, lowest = torch.where(take[:, None, None], embedding, kept), torch.minimum(lowest, error)
         trace.append((timesteps, error, cosine))
+    if not kept.isfinite().all():
+        raise FloatingPointError("the inversion diverged: its embedding is not finite; lower learning_rate")
     times, errors, cosines = (torch.stack(values, 1).cpu() for values in zip(*trace, strict=True))  # B×steps
     return [
         {

@@ -287,6 +287,11 @@ def test_exemplars_that_cannot_be_inverted_are_refused(editor: VISII) -> None:
         editor.prepare(replace(same, pairs=()))
 
 
+def test_a_diverged_inversion_raises(weights: dict[str, Path]) -> None:
+    with pytest.raises(FloatingPointError, match="the inversion diverged"):
+        load(weights, learning_rate=1e38, steps=4).prepare(exemplar(14))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
