@@ -38,7 +38,7 @@ def write_split(folder: Path, split: str, rows: Iterable[Mapping[str, Any]], tot
 
     Args:
         folder: where the shards go.
-        split: their name, "train" or "validation".
+        split: their name, such as "train".
         total: number of rows.
         rows: mappings with the columns `COLUMNS + EXTRA`; images are PNG bytes.
     """

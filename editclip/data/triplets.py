@@ -43,12 +43,14 @@ def official_split(total: int, validation: int, seed: int) -> tuple[np.ndarray, 
 class Triplets:
     """One split of a folder of triplets.
 
+    A folder without shards of a test split, as the released one, is tested on its validation rows.
+
     Decoded images stay in memory when the whole split fits `memory_bytes`; otherwise they are decoded on demand, by a
     thread pool, from a memory-mapped copy of the shards in the cache.
 
     Args:
         folder: holds `<split>-*.parquet`, itself or in `data/`.
-        split: "train" or "validation".
+        split: "train", "validation" or "test".
         resolution: images are squashed to this side.
         memory_bytes: most memory for decoded images.
         validation: rows held out where the folder has training shards only, as the released dataset.
@@ -160,10 +162,12 @@ class Triplets:
 
 def _locate(folder: Path, split: str, validation: int, seed: int) -> tuple[list[Path], np.ndarray | None]:
     """Shards of a split, and which of their rows belong to it (None: all)."""
-    if split not in ("train", "validation"):
-        raise InputError(f"there is no split {split!r}: choose train or validation")
+    if split not in ("train", "validation", "test"):
+        raise InputError(f"there is no split {split!r}: choose train, validation or test")
     train = find_shards(folder, "train")
     held_out = find_shards(folder, "validation")
+    if split == "test":
+        held_out = find_shards(folder, "test") or held_out
     if not train:
         raise InputError(f"no file train-*.parquet in {folder} or {folder / 'data'}: give a folder of Parquet shards")
     if held_out:
@@ -171,7 +175,7 @@ def _locate(folder: Path, split: str, validation: int, seed: int) -> tuple[list[
     total = sum(open_shard(f).metadata.num_rows for f in train)
     if total <= validation:
         raise InputError(f"{folder} has {total} rows, too few to hold out {validation} for validation")
-    return train, official_split(total, validation, seed)[split == "validation"]
+    return train, official_split(total, validation, seed)[split != "train"]
 
 
 def _memory_map(file: Path) -> pa.Table:

@@ -1,8 +1,9 @@
 """The procedural world: training triplets and a benchmark tree, with ground truth, masks and texts for every edit.
 
-Scenes are split by a digest of their scene graph into pools (benchmark, validation, training) that no seed can mix,
-and the benchmark also leaves out every image of the given training data by its pixels. A fixed fifth of the
-program x object combinations never occurs in training data; every second scene of the benchmark is drawn from it.
+Scenes are split by a digest of their scene graph into pools (benchmark, validation, test, training) that no seed
+can mix, and the benchmark also leaves out every image of the given training data by its pixels. A fixed fifth of the
+program x object combinations never occurs in training or validation data; every second scene of the benchmark is drawn
+from it, and the test split holds it in its natural share.
 """
 
 import hashlib
@@ -25,6 +26,7 @@ from editclip.data.world_pairs import Pair, draw_pair, png
 from editclip.errors import InputError
 
 MODULE = "editclip.data.world"
+SPLITS = ("train", "validation", "test")  # of the triplets
 
 WEIGHTS = {  # share of training pairs: local edits are harder for models than global ones
     "colour": 0.18,
@@ -48,18 +50,19 @@ def triplet_rows(split: str, count: int, seed: int, resolution: int, seen: set[s
     """`count` rows of the split.
 
     Args:
-        split: "train" or "validation".
+        split: one of `SPLITS`.
         count: number of rows.
         seed: row i of a split is drawn from this seed, the split and i.
         resolution: side of the images.
-        seen: pixel digests; the validation split has none of them, the training split adds its own.
+        seen: pixel digests; the held-out splits have none of them, the training split adds its own.
     """
     catalogue = programs()
     excluded = frozenset() if split == "train" else seen
+    unseen = None if split == "test" else False
     for row in range(count):
         rng = random.Random(f"{seed}-{split}-{row}")
         family = rng.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()))[0]
-        pair = draw_pair(rng, rng.choice(catalogue[family]), split, resolution, unseen=False, excluded=excluded)
+        pair = draw_pair(rng, rng.choice(catalogue[family]), split, resolution, unseen=unseen, excluded=excluded)
         if split == "train":
             seen.update(pair.digests)
         yield {
@@ -74,9 +77,9 @@ def triplet_rows(split: str, count: int, seed: int, resolution: int, seen: set[s
 
 
 def write_triplets(folder: Path, config: Mapping[str, Any], seed: int) -> None:
-    """Write the splits `train` and `validation` of the config section `triplets`."""
+    """Write the splits of the config section `triplets`."""
     seen: set[str] = set()
-    for split in ("train", "validation"):
+    for split in SPLITS:
         rows = triplet_rows(split, config[split], seed, config["resolution"], seen)
         write_split(folder, split, rows, config[split])
 
@@ -173,7 +176,7 @@ def main() -> None:
     parser.add_argument("--triplets", type=Path, help="training data whose images the benchmark must not hold")
     arguments = parser.parse_args()
     config, seed = arguments.config, arguments.seed
-    sizes = ("train", "validation") if arguments.what == "triplets" else ("types", "exemplars", "queries")
+    sizes = SPLITS if arguments.what == "triplets" else ("types", "exemplars", "queries")
     _check(config, arguments.what, ("resolution", *sizes))
     inputs = {"triplets": arguments.triplets} if arguments.triplets else {}
     with stage.output_folder(arguments.out, module=MODULE, config=config, inputs=inputs, seed=seed) as folder:

@@ -15,7 +15,12 @@ from editclip.data.world_render import render
 from editclip.data.world_scene import Scene, random_scene
 from editclip.errors import InputError
 
-POOLS = {"bench": range(10), "validation": range(10, 20), "train": range(20, 100)}  # percent of all scene graphs
+POOLS = {  # percent of all scene graphs
+    "bench": range(10),
+    "validation": range(10, 15),
+    "test": range(15, 20),
+    "train": range(20, 100),
+}
 ATTEMPTS = 200_000  # draws before a pool counts as exhausted
 VISIBLE_LEVELS = 16  # of 255: a pixel that changes by more than this changes visibly
 VISIBLE_SHARE = 0.01  # of all pixels: an edit must change as many visibly
@@ -69,7 +74,7 @@ def draw_pair(
     Args:
         rng: draws the scenes.
         edit: the program.
-        pool_name: "train", "validation" or "bench".
+        pool_name: one of `POOLS`.
         resolution: side of the images.
         unseen: whether the scene must (True) or must not (False) hold a combination kept out of training; None: either.
         excluded: digests of scene graphs and of pixels that the pair must not have.

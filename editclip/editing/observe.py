@@ -1,4 +1,4 @@
-"""What a piece of code does besides its result: files it writes, text it prints, random state it moves."""
+"""What a piece of code does besides its result: files it leaves, text it prints, random state it moves."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ _watched: "list[SideEffects]" = []  # an audit hook cannot be removed, so one ho
 
 @dataclass
 class SideEffects:
-    """What happened inside `observed`: paths written, text on standard output, random generators that moved."""
+    """What happened inside `observed`: paths written and still there, standard output, random generators that moved."""
 
     written: list[str] = field(default_factory=list)
     printed: str = ""
@@ -50,7 +50,8 @@ def observed() -> Iterator[SideEffects]:
     """Watch a block, in an empty working directory; what it yields is complete when the block has ended.
 
     Python's audit events tell of files opened from Python anywhere; files that libraries write from C are seen only in
-    the working directory. Standard output is watched at the level of the file descriptor as well.
+    the working directory. Files that are gone at the end, as temporary ones should be, do not count. Standard output is
+    watched at the level of the file descriptor as well.
     """
     if not getattr(sys, "_editclip_audited", False):
         sys.addaudithook(_audit)
@@ -71,5 +72,6 @@ def observed() -> Iterator[SideEffects]:
         descriptor.seek(0)
         effects.printed = text.getvalue() + descriptor.read().decode(errors="replace")
         here = [path.relative_to(folder).as_posix() for path in Path(folder).rglob("*")]
+        effects.written = [path for path in effects.written if Path(folder, path).exists()]
         effects.written.extend(name for name in here if not any(name in path for path in effects.written))
     effects.moved = [name for name, state in _random_states().items() if state != states[name]]

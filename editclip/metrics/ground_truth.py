@@ -1,6 +1,7 @@
 """Pixel metrics where the benchmark knows more than the paper's does: the ground truth and the mask of the edit.
 
 - `mse`, `psnr`, `ssim`: output against ground truth
+- `closer`: 1 if the output is closer to the ground truth (by MSE) than the unedited query is, else 0
 - `psnr_inside`: output against ground truth inside the mask
 - `mse_background`, `psnr_background`: output against the *query* outside the mask, where nothing should have changed
 
@@ -24,6 +25,7 @@ from editclip.metrics.scores import Score, Setting, read_frame
 MASK_THRESHOLD = 128  # of 255; from here on a mask pixel counts as edited
 SSIM: dict[str, Any] = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
 NO_TRUTH = Score.skipped("the benchmark has no ground truth")
+NOTHING_TO_DO = Score.undefined("the ground truth is the query")
 NO_MASK = Score.skipped("the benchmark has no edit mask")
 
 
@@ -38,9 +40,12 @@ def masked_mse(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> floa
 
 
 class GroundTruthScores:
-    """The six pixel metrics."""
+    """The pixel metrics."""
 
-    metrics: tuple[str, ...] = ("mse", "psnr", "ssim", "psnr_inside", "mse_background", "psnr_background")
+    metrics: tuple[str, ...] = (
+        *("mse", "psnr", "ssim", "closer"),
+        *("psnr_inside", "mse_background", "psnr_background"),
+    )
 
     def __init__(self, setting: Setting) -> None:
         setting.options()
@@ -56,7 +61,7 @@ class GroundTruthScores:
         }
 
     def score(self, edits: Sequence[tuple[Sample, Path]]) -> list[dict[str, Score]]:
-        """All six metrics of each edit."""
+        """All metrics of each edit."""
         return [self._score(sample, self._pixels(path)) for sample, path in edits]
 
     def _pixels(self, path: Path) -> np.ndarray:
@@ -66,15 +71,18 @@ class GroundTruthScores:
     def _score(self, sample: Sample, output: np.ndarray) -> dict[str, Score]:
         bench = self.setting.bench
         result = dict.fromkeys(self.metrics, NO_TRUTH)
+        query = self._pixels(bench.path(sample.query))
         truth = self._pixels(bench.path(sample.ground_truth)) if sample.ground_truth else None
         if truth is not None:
             mse = float(mean_squared_error(truth, output))
             similarity = structural_similarity(truth, output, channel_axis=2, data_range=1, **SSIM)
             result |= {"mse": Score.ok(mse), "psnr": psnr(mse), "ssim": Score.ok(float(similarity))}
+            copied = float(mean_squared_error(truth, query))
+            result["closer"] = Score.ok(float(mse < copied)) if copied else NOTHING_TO_DO
         if not sample.edit_mask:
             return result | dict.fromkeys(("psnr_inside", "mse_background", "psnr_background"), NO_MASK)
         edited = np.asarray(bench.mask(sample.edit_mask)) >= MASK_THRESHOLD
-        outside = masked_mse(self._pixels(bench.path(sample.query)), output, ~edited)
+        outside = masked_mse(query, output, ~edited)
         nothing = Score.undefined("the mask leaves no background")
         result["mse_background"] = nothing if outside is None else Score.ok(outside)
         result["psnr_background"] = nothing if outside is None else psnr(outside)

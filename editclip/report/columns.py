@@ -44,6 +44,7 @@ COLUMNS = {
     "mse": Column("MSE", -1, "mean squared error of values in [0, 1], output against ground truth", 4),
     "mse_background": Column("MSE background", -1, "output against query outside the edit mask", 4),
     "psnr": Column("PSNR", +1, "dB, output against ground truth", 2),
+    "closer": Column("Closer than copy", +1, "share of outputs closer to the ground truth (MSE) than the query is"),
     "ssim": Column("SSIM", +1, "structural similarity of output and ground truth"),
     "psnr_background": Column("PSNR background", +1, "dB, output against query outside the edit mask", 2),
     "psnr_inside": Column("PSNR inside", +1, "dB, output against ground truth inside the edit mask", 2),

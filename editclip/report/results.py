@@ -15,8 +15,8 @@ from editclip.errors import InputError
 
 SCORE_COLUMNS = ("method", "sample_id", "metric", "value", "status", "reason", "image_sha256")
 EDIT_COLUMNS = ("sample_id", "seed", "sha256", "seconds", "status", "reason")
-SAMPLE_COLUMNS = ("sample_id", "group", "edit_type", "family", "exemplar_before", "exemplar_after", "query",
-                  "instruction", "ground_truth")  # fmt: skip
+SAMPLE_COLUMNS = ("sample_id", "group", "edit_type", "family", "exemplar_id", "query_id", "exemplar_before",
+                  "exemplar_after", "query", "instruction", "ground_truth")  # fmt: skip
 STATUSES = ("ok", "undefined", "skipped", "failed")
 
 
@@ -168,7 +168,8 @@ def _edits(method: Method, seed: int, samples: pd.DataFrame, edits: Path) -> pd.
     frame = read_table(path, EDIT_COLUMNS)
     _refuse_duplicates(frame, ["sample_id"], path)
     _refuse_other_samples(frame, samples, path)
-    frame["seconds"] = _numbers(frame["seconds"], frame["status"] == "ok", path, "seconds")
+    timed = (frame["status"] == "ok") & (frame["seconds"] != "")  # nobody knows how long a stranger's edits took
+    frame["seconds"] = _numbers(frame["seconds"], timed, path, "seconds")
     frame = frame.assign(method=method.name, seed=seed)
     return frame[["method", "seed", "sample_id", "seconds", "status", "reason", "sha256"]]
 

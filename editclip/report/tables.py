@@ -3,25 +3,40 @@
     python -m editclip.report.tables --config JSON --bench DIR --scores DIR --edits DIR --out results/<run>/tables
 
 A cell is the mean over samples of the mean over seeds. An undefined, skipped or failed value enters no mean and is
-counted in the notes; a cell without any value is empty and the notes say why.
+counted in the notes; a cell without any value is empty and the notes say why. docs/statistics.md says how the
+intervals, differences and p-values of the full table are made and how to read them.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from editclip import stage
+from editclip import stage, stats
 from editclip.errors import InputError
 from editclip.report import render
 from editclip.report.columns import CLIP_DIR, HEADLINE, MEASURED, TABLE1
 from editclip.report.results import Method, RunResults, read_numbers, read_run
 
 FULL = ("scope", "scope_value", "method", "conditioning", "metric", "mean", "seed_sd", "n", "n_undefined", "n_skipped",
-        "n_failed", "seeds")  # fmt: skip
+        "n_failed", "seeds", "low", "high", "low_types", "high_types", "diff", "diff_low", "diff_high", "n_pairs", "p",
+        "p_holm")  # fmt: skip
 SCOPES = {"all": "all", "family": "family", "type": "type"}  # scope -> column of the long frame
 REFERENCE = "editclip"  # the row that the paper's claims compare with
+REFERENCE_EDITOR = "editclip.method"
+TESTED_TYPES = 3  # with fewer, small p-values are too small: benchmarks/interval_coverage.py
+CONFIG = ("label", "notice", "paper", "seeds", "statistics", "methods")
+
+
+def reference_row(methods: Sequence[Mapping[str, Any]]) -> str | None:
+    """The row that differences are taken from: the first of config's methods that is EditCLIP with its own exemplars.
+
+    None without such a row.
+    """
+    rows = [m for m in methods if m["editor"] == REFERENCE_EDITOR and m["exemplars"] == "own"]
+    return next((str(m["name"]) for m in rows if "table1" in m["tables"]), None)
 
 
 def direction_metric(results: RunResults) -> str:
@@ -38,7 +53,7 @@ def direction_metric(results: RunResults) -> str:
 
 
 def long_scores(results: RunResults) -> pd.DataFrame:
-    """The scores with the scope columns "all" and "type".
+    """The scores with the scope columns "all" and "type", and the exemplar and query of each sample.
 
     A type is called by its name, with its group in front where two groups share the name.
     """
@@ -46,19 +61,31 @@ def long_scores(results: RunResults) -> pd.DataFrame:
     groups = results.samples.groupby("edit_type")["group"].nunique()
     shared = scores["edit_type"].map(groups) > 1
     types = scores["edit_type"].where(~shared, scores["group"] + "-" + scores["edit_type"])
-    return scores.assign(all="", type=types)
+    crossed = results.samples[["exemplar_id", "query_id"]].set_axis(["exemplar", "query"], axis=1)
+    return scores.assign(all="", type=types).join(crossed, on="sample_id")
 
 
-def summarise(scores: pd.DataFrame, methods: Sequence[Method]) -> pd.DataFrame:
-    """One row per scope, scope value, method and metric: mean, sd over seeds, and counts.
+def summarise(
+    scores: pd.DataFrame, methods: Sequence[Method], settings: stats.Settings, reference: str | None
+) -> pd.DataFrame:
+    """One row per scope, scope value, method and metric: mean, sd over seeds, counts, intervals, difference.
 
     Args:
         scores: what `long_scores` gives.
         methods: rows in table order; within a scope, rows keep this order.
+        settings: of the bootstrap.
+        reference: the method that differences are taken from, see `reference_row`.
 
     Returns:
-        Columns `FULL`; `n` counts samples with a value, `n_undefined`, `n_skipped` and `n_failed` outputs (sample ×
-        seed) without one, `seed_sd` is the sample standard deviation of the per-seed means (NaN for one seed).
+        Columns `FULL`, NaN where a number does not exist.
+
+        - `n` counts samples with a value, `n_undefined`, `n_skipped` and `n_failed` outputs (sample × seed) without
+          one; `seed_sd` is the sample standard deviation of the per-seed means (NaN for one seed).
+        - `low`, `high` bound the mean for these edit types, `low_types`, `high_types` for the population that two or
+          more types are drawn from.
+        - `diff` is the mean of the method minus the reference over the `n_pairs` samples that both have, with its
+          bounds for these types; `p`, for the whole bench alone, is its p-value, and `p_holm` the same adjusted for
+          their number, methods × metrics.
     """
     rank = {m.name: i for i, m in enumerate(methods)}
     by_name = {m.name: m for m in methods}
@@ -78,13 +105,47 @@ def summarise(scores: pd.DataFrame, methods: Sequence[Method]) -> pd.DataFrame:
         part["n"] = of_samples.size().reindex(part.index, fill_value=0)
         for status in ("undefined", "skipped", "failed"):
             part[f"n_{status}"] = counts.get(status, 0)
+        found = [_uncertainty(group, key, settings, reference) for _, group in valid.groupby(key)]
+        part = part.join(pd.concat(found)) if found else part
         part = part.reset_index(names=["scope_value", "method", "metric"]).assign(scope=scope)
         order = part.assign(_m=part["method"].map(rank), _k=part["metric"].map(metrics))
         parts.append(order.sort_values(["scope_value", "_m", "_k"], kind="stable"))
-    full = pd.concat(parts, ignore_index=True)
+    full = pd.concat(parts, ignore_index=True).reindex(columns=list(FULL))
+    full["p_holm"] = stats.holm(full["p"])
     full["conditioning"] = [by_name[m].conditioning for m in full["method"]]
     full["seeds"] = [len(by_name[m].seeds) for m in full["method"]]
-    return full[list(FULL)]
+    return full
+
+
+def _uncertainty(valid: pd.DataFrame, key: str, settings: stats.Settings, reference: str | None) -> pd.DataFrame:
+    """Intervals and differences of one scope value, indexed by it, method and metric; the same draws for all.
+
+    p-values are for scope "all" and TESTED_TYPES types or more.
+    """
+    values = valid.groupby(["sample_id", "method", "metric"])["value"].mean().unstack(["method", "metric"])
+    samples = valid.drop_duplicates("sample_id").set_index("sample_id").loc[values.index]
+    resamples, level = settings.resamples, settings.level
+    weights = stats.draws(samples, resamples, settings.seed, types=False)
+    scope = [(samples[key].iloc[0], *column) for column in values.columns]
+    index = pd.MultiIndex.from_tuples(scope, names=[key, "method", "metric"])
+    found = pd.DataFrame(index=index)
+    freedom = stats.degrees_of_freedom(values, samples, types=False)
+    found["low"], found["high"] = stats.interval(values, weights, level, freedom)
+    found["low_types"] = found["high_types"] = np.nan
+    if samples["type"].nunique() > 1:
+        whole = stats.draws(samples, resamples, settings.seed, types=True)
+        freedom = stats.degrees_of_freedom(values, samples, types=True)
+        found["low_types"], found["high_types"] = stats.interval(values, whole, level, freedom)
+    metrics = values.columns.get_level_values("metric")
+    theirs = values.reindex(columns=[(reference, metric) for metric in metrics]).to_numpy()
+    freedom = stats.degrees_of_freedom(values - theirs, samples, types=False)
+    paired = stats.paired(values, theirs, weights, level, freedom)
+    differences = ["diff", "diff_low", "diff_high", "p", "n_pairs"]
+    found[differences] = np.column_stack(paired)
+    found.loc[index.get_level_values("method") == reference, differences] = np.nan
+    if key != "all" or samples["type"].nunique() < TESTED_TYPES:
+        found["p"] = np.nan
+    return found
 
 
 def headline(summary: pd.DataFrame, results: RunResults, label: str) -> pd.DataFrame:
@@ -109,7 +170,8 @@ def _labels(results: RunResults) -> list[str]:
     """What a reader must know about the columns of every row."""
     trunk = results.cards["lpips"]["lpips"]["trunk"]
     lpips = [f"lpips={trunk}"] if trunk != "imagenet" else []
-    return [*lpips, f"clip_dir={CLIP_DIR[direction_metric(results)]}", "votes=none", "runtime=batch"]
+    runtime = "batch" if results.edits["seconds"].notna().any() else "none"
+    return [*lpips, f"clip_dir={CLIP_DIR[direction_metric(results)]}", "votes=none", f"runtime={runtime}"]
 
 
 def _gaps(method: Method, chosen: Mapping[str, str], whole: Mapping[Any, Any], results: RunResults) -> list[str]:
@@ -173,17 +235,18 @@ def _plain(name: str) -> str:
 
 def write_tables(folder: Path, config: Mapping[str, Any], results: RunResults) -> None:
     """Write table1, table1_full and table1_vs_paper into `folder`, each as CSV, Markdown and (not the last) LaTeX."""
-    summary = summarise(long_scores(results), results.methods)
+    settings = stats.Settings(**config["statistics"])
+    summary = summarise(long_scores(results), results.methods, settings, reference_row(config["methods"]))
     table = headline(summary, results, config["label"])
     paper = read_numbers(Path(config["paper"]), ("method", *MEASURED))
     versus = against_paper(table, paper)
     for name, frame in (("table1", table), ("table1_full", summary), ("table1_vs_paper", versus)):
         (folder / f"{name}.csv").write_bytes(render.csv(frame).encode())
     texts = {
-        "table1.md": render.table1_markdown(table, config["notice"]),
-        "table1.tex": render.table1_latex(table, config["notice"]),
-        "table1_full.md": render.full_markdown(summary, config["notice"]),
-        "table1_full.tex": render.full_latex(summary, config["notice"]),
+        "table1.md": render.table1_markdown(table, summary, config["notice"], settings.level),
+        "table1.tex": render.table1_latex(table, summary, config["notice"], settings.level),
+        "table1_full.md": render.full_markdown(summary, config["notice"], settings.level),
+        "table1_full.tex": render.full_latex(summary, config["notice"], settings.level),
         "table1_vs_paper.md": render.versus_markdown(versus, config["notice"]),
     }
     for name, text in texts.items():
@@ -193,15 +256,15 @@ def write_tables(folder: Path, config: Mapping[str, Any], results: RunResults) -
 def main() -> None:
     """Command line of the stage."""
     parser = stage.parser(__doc__)
-    parser.add_argument("--config", type=stage.config_value, required=True, help="label, notice, paper, seeds, methods")
+    parser.add_argument("--config", type=stage.config_value, required=True, help=", ".join(CONFIG))
     parser.add_argument("--bench", type=Path, required=True, help="bench folder with manifest.csv")
     parser.add_argument("--scores", type=Path, required=True, help="folder of <method>/<family>/seed=<s>.csv")
     parser.add_argument("--edits", type=Path, required=True, help="folder of <method>/seed=<s>/edits.csv")
     arguments = parser.parse_args()
     config = arguments.config
-    for key in ("label", "notice", "paper", "seeds", "methods"):
+    for key in CONFIG:
         if key not in config:
-            raise InputError(f"the config of the tables lacks {key!r}: give label, notice, paper, seeds and methods")
+            raise InputError(f"the config of the tables lacks {key!r}: give {', '.join(CONFIG)}")
     results = read_run(config, arguments.bench, arguments.scores, arguments.edits)
     inputs = {"bench": arguments.bench / "manifest.csv", "scores": arguments.scores, "edits": arguments.edits}
     inputs["paper"] = Path(config["paper"])

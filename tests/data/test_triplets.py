@@ -91,6 +91,14 @@ def test_released_layout_is_split_as_officially(tmp_path):
     assert held_out.edit_prompts == [f"edit {i}" for i in order[1]]
     before, _ = held_out.batch(range(6))
     assert before[:, 0, 0, 0].tolist() == list(order[1])
+    test = Triplets(tmp_path, "test", 4, validation=6, split_seed=3)
+    assert test.edit_prompts == held_out.edit_prompts, "without test shards the validation rows are tested on"
+
+
+def test_a_test_split_is_read_where_there_is_one(folder):
+    shard(folder / "test-00000-of-00001.parquet", 3, first=50)
+    assert Triplets(folder, "test", 4).edit_prompts == ["edit 50", "edit 51", "edit 52"]
+    assert len(Triplets(folder, "train", 4)) == 9 and len(Triplets(folder, "validation", 4)) == 2
 
 
 def test_edit_ids(tmp_path):
@@ -157,8 +165,8 @@ def test_bad_shards(folder):
 def test_missing_shards_and_splits(tmp_path, folder):
     with pytest.raises(InputError, match=r"no file train-\*\.parquet"):
         Triplets(tmp_path / "nothing", "train", 4)
-    with pytest.raises(InputError, match="there is no split 'test'"):
-        Triplets(folder, "test", 4)
+    with pytest.raises(InputError, match="there is no split 'dev'"):
+        Triplets(folder, "dev", 4)
     (folder / "validation-00000-of-00001.parquet").unlink()
     with pytest.raises(InputError, match="9 rows, too few to hold out 1000"):
         Triplets(folder, "validation", 4)

@@ -13,7 +13,15 @@ import pytest
 from PIL import Image
 
 from editclip.data import bench, world
-from editclip.data.world import WEIGHTS, bench_pairs, pixel_digests, triplet_rows, write_bench, write_triplets
+from editclip.data.world import (
+    SPLITS,
+    WEIGHTS,
+    bench_pairs,
+    pixel_digests,
+    triplet_rows,
+    write_bench,
+    write_triplets,
+)
 from editclip.data.world_edits import FAMILIES, programs
 from editclip.data.world_pairs import POOLS, draw_pair, pool
 from editclip.data.world_render import SILHOUETTES, render
@@ -21,7 +29,7 @@ from editclip.data.world_scene import SHAPES, STYLES, Scene, Thing, random_scene
 from editclip.data.world_styles import FUNCTIONS
 from editclip.errors import InputError
 
-SIZES = {"resolution": 32, "train": 250, "validation": 60}
+SIZES = {"resolution": 32, "train": 250, "validation": 60, "test": 60}
 BENCH = {"resolution": 32, "types": 14, "exemplars": 4, "queries": 3}
 EDITS = [edit for family in programs().values() for edit in family]
 
@@ -140,7 +148,7 @@ def test_training_families_are_balanced():
 
 
 def test_same_seed_same_bytes_other_seed_other_bytes(triplets, tmp_path):
-    small = {"resolution": 32, "train": 40, "validation": 10}
+    small = {"resolution": 32, "train": 40, "validation": 10, "test": 10}
     for name, seed in (("a", 7), ("b", 7), ("c", 8)):
         (tmp_path / name).mkdir()
         write_triplets(tmp_path / name, small, seed)
@@ -158,17 +166,18 @@ def test_same_seed_same_bytes_other_seed_other_bytes(triplets, tmp_path):
 def test_splits_and_bench_share_no_scene_and_no_pixels(triplets, pairs):
     bench_pixels = {d for _, _, pair in pairs for d in pair.digests}
     parts = {}
-    for split in ("train", "validation"):
+    for split in SPLITS:
         rows = pq.read_table(next(triplets.glob(f"{split}-*"))).to_pylist()
         images = [row[side]["bytes"] for row in rows for side in ("original_image", "edited_image")]
         parts[split] = {hashlib.sha256(decoded(data).tobytes()).hexdigest() for data in images}
     assert not parts["train"] & parts["validation"]
-    assert not bench_pixels & (parts["train"] | parts["validation"])
-    assert pixel_digests(triplets) == parts["train"] | parts["validation"]
+    assert not parts["test"] & (parts["train"] | parts["validation"])
+    assert not bench_pixels & set.union(*parts.values())
+    assert pixel_digests(triplets) == set.union(*parts.values())
     for _, _, pair in pairs:
         assert pool(pair.before) == pool(pair.after) == "bench"
     rng = random.Random(3)
-    for name in ("train", "validation"):
+    for name in SPLITS:
         pair = draw_pair(rng, EDITS[0], name, 32, unseen=False)
         assert pool(pair.before) == pool(pair.after) == name
 
@@ -229,7 +238,7 @@ def test_command_line_from_nothing_to_a_bench(tmp_path, monkeypatch):
         main()
 
     triplets, tree, out = tmp_path / "triplets", tmp_path / "tree", tmp_path / "bench"
-    config = json.dumps({"source": "world", "resolution": 16, "train": 20, "validation": 5})
+    config = json.dumps({"source": "world", "resolution": 16, "train": 20, "validation": 5, "test": 5})
     call(world.main, "triplets", "--config", config, "--seed", 0, "--out", triplets)
     config = {"resolution": 16, "types": 2, "exemplars": 2, "queries": 2, "max_pixels": 1000}
     config |= {"name": "tiny", "expect": None, "strict": False, "skip_incomplete": False}

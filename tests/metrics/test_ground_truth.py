@@ -35,6 +35,7 @@ def test_values_equal_an_independent_computation(setting: Callable[..., Setting]
         "mse": ((o - t) ** 2).mean() / 255**2,
         "psnr": peak_signal_noise_ratio(np.asarray(truth), np.asarray(output)),
         "psnr_inside": 10 * math.log10(1 / within),
+        "closer": float(((o - t) ** 2).sum() < ((q - t) ** 2).sum()),
         "mse_background": background,
         "psnr_background": 10 * math.log10(1 / background),
     }

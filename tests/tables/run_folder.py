@@ -18,11 +18,16 @@ METHODS = {  # name: (conditioning, exemplars, seeds, offset of its scores)
     "shuffled-editclip": ("exemplar", "shuffled", (0,), 0.1),
     "copy_query": ("none", "own", (0,), 0.0),
 }
+EDITORS = {
+    "editclip": "editclip.method",
+    "shuffled-editclip": "editclip.method",
+    "copy_query": "baselines.copy_query",
+}
 FAMILIES = {
     "lpips": ("lpips_alex", "lpips_vgg"),
     "clip": ("clip", "clip_dir_captions", "clip_dir_instruction", "s_visual", "s_visual_dist"),
     "editclip": ("ec2t", "ec2ec"),
-    "ground_truth": ("psnr", "ssim"),
+    "ground_truth": ("psnr", "ssim", "closer", "psnr_inside"),
 }
 DIRECTIONS = ("clip_dir_captions", "clip_dir_instruction", "s_visual", "s_visual_dist")
 FACTS = {"lpips": {"lpips": {"trunk": "random_trunk"}}, "clip": {"clip_dir": "clip_dir_captions"}}
@@ -36,12 +41,16 @@ def score(method: str, metric: str, sample: int, seed: int) -> float:
 
 def config(paper: Path) -> dict:
     """A tables config of all methods."""
-    rows = [{"name": n, "exemplars": m[1], "seeds": list(m[2]), "tables": ["table1"]} for n, m in METHODS.items()]
+    rows = [
+        {"name": n, "editor": EDITORS.get(n, n), "exemplars": m[1], "seeds": list(m[2]), "tables": ["table1"]}
+        for n, m in METHODS.items()
+    ]
     return {
         "label": "planted",
         "notice": "Planted scores of a test.",
         "paper": str(paper),
         "seeds": [0, 1],
+        "statistics": {"resamples": 1000, "level": 0.95, "seed": 0},
         "methods": rows,
     }
 

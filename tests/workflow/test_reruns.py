@@ -11,6 +11,7 @@ MODULES = sorted(
     p.relative_to(ROOT).as_posix() for package in ("editclip", "baselines") for p in (ROOT / package).rglob("*.py")
 )
 FAMILIES = ("lpips", "clip", "editclip", "ground_truth")
+DRAWING = [f"editclip.report.{name}" for name in ("evidence_table", "figures", "pictures", "training")]
 TRAININGS = {
     "clip": "clip",
     "vae": "vae",
@@ -63,10 +64,10 @@ def entries_by_output(config: dict) -> dict[str, list[str]]:  # type: ignore[typ
         f"{run}/tree": ["editclip.data.world"],
         f"{run}/bench": ["editclip.data.bench"],
         f"{run}/tables": ["editclip.report.tables"],
-        f"{run}/notebooks/table1.html": ["editclip.report.figures", "editclip.report.render"],
-        f"{run}/figures": ["editclip.report.figures", "editclip.report.render"],
         "results/report.html": ["editclip.report.page"],
     }
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        entries[f"{run}/notebooks/{notebook.stem}.html"] = entries[f"{run}/figures/{notebook.stem}"] = DRAWING
     for name, training in TRAININGS.items():
         entries[f"{run}/weights/{name}"] = [f"editclip.training.{training}"]
     for method in config["methods"]:
@@ -95,7 +96,8 @@ def messages(jobs: set[str]) -> set[str]:
     return {" ".join(job.rstrip(",").split()[:2]) for job in jobs}
 
 
-REPORTING = {"Aggregating scores", "Rendering notebooks/table1.ipynb", "Publishing the", "Writing the"}
+RENDERING = {f"Rendering notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
+REPORTING = {"Aggregating scores", *RENDERING, "Publishing the", "Writing the"}
 
 
 def test_a_changed_guidance_scale_reruns_that_method_alone(smoke: Project) -> None:

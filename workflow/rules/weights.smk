@@ -3,6 +3,7 @@
 # name: (training stage, the weights it starts from)
 TRAININGS = {
     "clip": ("editclip.training.clip", []),
+    "clip_matched": ("editclip.training.clip", []),
     "vae": ("editclip.training.vae", []),
     "text_to_image": ("editclip.training.text_to_image", ["clip", "vae"]),
     "ip2p": ("editclip.training.ip2p", ["text_to_image"]),

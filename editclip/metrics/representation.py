@@ -1,0 +1,173 @@
+r"""How well a representation tells edits apart, on pairs that no model and no tuning has seen.
+
+    python -m editclip.metrics.representation --triplets DIR --editclip FOLDER --clips NAME=FOLDER … \
+        --statistics JSON --out DIR
+
+Of every encoder, with edits E (EditCLIP's feature, or plain CLIP's difference of the two images' features at length 1,
+paper eq. 13) and instructions T (its own text tower):
+
+- `retrieval_edit`, `retrieval_wording`: share of edits whose nearest instruction, of all distinct ones, is one of their
+  edit's wordings, or the very wording of the pair (recall at 1)
+- `same_edit_auc`: probability that two pairs of one edit are nearer (cosine) than two pairs of different edits; this is
+  EC2EC for EditCLIP and S_visual for plain CLIP
+- `instruction_cosine`: largest cosine between the instructions of two different edits (no interval: it is a maximum)
+
+Intervals resample the edits, each with all its pairs. Encoders share the draws, so that their difference has one too.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import normalize
+from tqdm import tqdm
+
+from editclip import stage
+from editclip.data.triplets import Triplets
+from editclip.errors import InputError
+from editclip.model import Clip, EditCLIP
+from editclip.stats import draws, interval
+
+COLUMNS = ("encoder", "measure", "estimate", "low", "high", "n", "chance")
+BATCH = 64
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Edits N×D and distinct instructions T×D of one encoder, float64, at length 1 (an edit of length 0 stays 0)."""
+
+    edits: Values
+    texts: Values
+
+
+def features(name: str, encoder: Clip | EditCLIP, folder: Path, texts: Sequence[str]) -> Features:
+    """Encode all pairs of the test split of the triplets in `folder`, and `texts`; `name` is for the progress bar."""
+    triplets = Triplets(folder, "test", encoder.processor.size["height"])
+    edits = []
+    for rows in tqdm(torch.arange(len(triplets)).split(BATCH), desc=name, unit="batch"):
+        before, after = triplets.batch(rows.tolist())
+        if isinstance(encoder, EditCLIP):
+            edits.append(encoder.encode_edit(before, after).cpu())
+        else:
+            edits.append((encoder.encode_image(after) - encoder.encode_image(before)).cpu())
+    told = torch.cat([encoder.encode_text(texts[i : i + BATCH]).cpu() for i in range(0, len(texts), BATCH)])
+    return Features(normalize(torch.cat(edits).double(), dim=-1).numpy(), normalize(told.double(), dim=-1).numpy())
+
+
+def recalled(scores: Values, right: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which rows of `scores` (N×T) are highest at a `right` place (N×T); a tie with a wrong one is a miss."""
+    return np.where(right, scores, -np.inf).max(1) > np.where(right, -np.inf, scores).max(1)
+
+
+def weighted_auc(scores: Values, edits: NDArray[np.int64], weights: Values) -> Values:
+    """Area under the curve of same-edit against different-edit pairs of rows, for each row of weights.
+
+    Args:
+        scores: symmetric N×N similarities.
+        edits: number of each row's edit, N.
+        weights: B×E, how often each edit counts. Two rows of one edit weigh as often as it occurs (copies of an edit
+            are not compared with each other), rows of two edits the product.
+
+    Returns:
+        B areas, ties counting half; NaN where either kind of pair has no weight.
+    """
+    first, second = np.triu_indices(len(edits), 1)
+    values = scores[first, second]
+    order = np.argsort(values, kind="stable")
+    values, a, b = values[order], edits[first[order]], edits[second[order]]
+    same = a == b
+    below, upto = (np.searchsorted(values, values[same], side) for side in ("left", "right"))
+    areas = np.empty(len(weights))
+    for row, weight in enumerate(weights):
+        unlike = np.concatenate([[0.0], np.cumsum(np.where(same, 0.0, weight[a] * weight[b]))])
+        alike = weight[a[same]]
+        total = alike.sum() * unlike[-1]
+        areas[row] = (alike * (unlike[below] + unlike[upto])).sum() / 2 / total if total else np.nan
+    return areas
+
+
+def measures(
+    encoders: Mapping[str, Features], names: Sequence[str], told: NDArray[np.int64], statistics: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Rows of representation.csv.
+
+    Args:
+        encoders: features by name of the encoder; the same-edit AUC of the first is compared with the others'.
+        names: name of each pair's edit, N.
+        told: which of the T texts is each pair's instruction, N.
+        statistics: `resamples`, `level` and `seed` of the bootstrap.
+
+    Raises:
+        InputError: there are fewer than two different edits.
+    """
+    _, first_row, edits = np.unique(np.asarray(names), return_index=True, return_inverse=True)
+    if len(first_row) < 2:
+        raise InputError(f"all {len(names)} held-out pairs are of one edit: nothing can be told apart")
+    of_edit = np.zeros((len(first_row), int(told.max()) + 1), bool)
+    of_edit[edits, told] = True
+    right = {"retrieval_edit": of_edit[edits], "retrieval_wording": told[:, None] == np.arange(of_edit.shape[1])}
+    different = of_edit.T.astype(int) @ of_edit.astype(int) == 0  # pairs of texts that no edit shares
+    clusters = pd.DataFrame({"type": "", "exemplar": edits, "query": ""})
+    weights = draws(clusters, statistics["resamples"], statistics["seed"], types=False)
+    level, rows, areas = statistics["level"], [], {}
+
+    def add(encoder: str, measure: str, estimate: float, bounds: Sequence[float] | None, n: int, chance: Any) -> None:
+        row = (encoder, measure, float(estimate), *(bounds or ("", "")), n, chance)
+        rows.append(dict(zip(COLUMNS, row, strict=True)))
+
+    def add_area(encoder: str, values: Values, chance: float) -> None:
+        if np.isfinite(values[0]):  # else no edit has two pairs
+            of_draws = values[np.isfinite(values)][1:]  # a draw of very few edits can miss either kind of pair
+            bounds = np.quantile(of_draws, [(1 - level) / 2, (1 + level) / 2]).tolist() if len(of_draws) else None
+            add(encoder, "same_edit_auc", values[0], bounds, len(edits), chance)
+
+    for name, found in encoders.items():
+        for measure, table in right.items():
+            hits = recalled(found.edits @ found.texts.T, table)
+            bounds = [float(bound[0]) for bound in interval(hits, weights, level)]
+            add(name, measure, hits.mean(), bounds, len(hits), float(table.mean()))
+        drawn = np.concatenate([np.ones((1, len(first_row))), weights[:, first_row]])
+        areas[name] = weighted_auc(found.edits @ found.edits.T, edits, drawn)
+        add_area(name, areas[name], 0.5)
+        add(name, "instruction_cosine", (found.texts @ found.texts.T)[different].max(), None, len(found.texts), "")
+    reference, *others = areas
+    for other in others:
+        add_area(f"{reference} - {other}", areas[reference] - areas[other], 0)
+    return rows
+
+
+def main() -> None:
+    """Write representation.csv."""
+    parser = stage.parser(__doc__)
+    parser.add_argument("--triplets", type=Path, required=True, help="folder of triplets; its test split is read")
+    parser.add_argument("--editclip", type=Path, required=True, help="EditCLIP weights")
+    parser.add_argument("--clips", type=stage.weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--statistics", type=stage.config_value, required=True, help="config section `statistics`")
+    args = parser.parse_args()
+    stage.use_threads(args.threads)
+    clips, device = dict(args.clips), stage.device()
+    inputs = {"triplets": args.triplets, "editclip": args.editclip, **clips}
+    with stage.output_folder(
+        args.out, module="editclip.metrics.representation", config=args.statistics, inputs=inputs, threads=args.threads
+    ) as folder:
+        encoders: dict[str, Clip | EditCLIP] = {"editclip": EditCLIP.load(args.editclip, device)}
+        encoders |= {name: Clip.load(path, device) for name, path in clips.items()}
+        pairs = Triplets(args.triplets, "test", 1)
+        texts, told = np.unique(np.asarray(pairs.edit_prompts), return_inverse=True)
+        found = {name: features(name, encoder, args.triplets, texts.tolist()) for name, encoder in encoders.items()}
+        rows = measures(found, pairs.edit_ids or pairs.edit_prompts, told, args.statistics)
+        with (folder / "representation.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    stage.run(main)
