@@ -47,22 +47,24 @@ def prepare(work: Work, shard: tuple[int, int], out: Path) -> None:
     requests, finished = work.requests(), work.finished("prepared", work.card())
     wanted = sorted(requests.fed.values()) if "exemplar" in work.method.card.needs else []
     keys = {exemplar_id: requests.exemplar_key(exemplar_id) for exemplar_id in part(wanted, shard)}
-    pending = [exemplar_id for exemplar_id, key in keys.items() if finished.get(key) is None]
     failed: dict[str, str] = {}
-    if pending:
+    if any(finished.get(key) is None for key in keys.values()):
         editor = work.load()
+        # Who is prepared together is fixed, so that a run that was broken off ends with the same bits. A control starts
+        # from the other end: beside the method it is of, it finds half of the work done.
         size = editor.prepare_batch_size if isinstance(editor, JointEditor) else 1
-        with tqdm(total=len(pending), desc=f"{work.method.name}: prepare", unit="exemplar") as bar:
-            for batch in (pending[first : first + size] for first in range(0, len(pending), size)):
-                start = time.monotonic()
-                outcomes = _attempt(editor, [requests.exemplar(exemplar_id) for exemplar_id in batch])
-                seconds = (time.monotonic() - start) / len(batch)
-                for exemplar_id, outcome in zip(batch, outcomes, strict=True):
-                    if isinstance(outcome, Exception):
-                        failed[exemplar_id] = reason(outcome)
-                    else:
-                        finished.put_tensors(keys[exemplar_id], outcome, seconds)
-                bar.update(len(batch))
+        batches = [list(keys)[first : first + size] for first in range(0, len(keys), size)]
+        for batch in tqdm(batches[:: -1 if work.method.shuffled else 1], desc=f"{work.method.name}: prepare"):
+            if all(finished.get(keys[exemplar_id]) for exemplar_id in batch):
+                continue
+            start = time.monotonic()
+            outcomes = _attempt(editor, [requests.exemplar(exemplar_id) for exemplar_id in batch])
+            seconds = (time.monotonic() - start) / len(batch)
+            for exemplar_id, outcome in zip(batch, outcomes, strict=True):
+                if isinstance(outcome, Exception):
+                    failed[exemplar_id] = reason(outcome)
+                else:
+                    finished.put_tensors(keys[exemplar_id], outcome, seconds)
     stopped = {s.sample_id: failed[e] for s in work.bench.samples if (e := requests.fed[s.exemplar_id]) in failed}
     refuse_failed_samples(stopped, work.bench, work.method.name)
     rows = []

@@ -73,7 +73,9 @@ def entries_by_output(config: dict) -> dict[str, list[str]]:  # type: ignore[typ
     for method in config["methods"]:
         name, runner = method["name"], ["editclip.editing.edits", method["editor"]]
         shards = [f"{i}-of-{method['shards']}" for i in range(method["shards"])]
-        if '"exemplar"' in (ROOT / method["editor"].replace(".", "/")).with_suffix(".py").read_text():
+        source = ROOT / method["editor"].replace(".", "/")
+        source = source / "__init__.py" if source.is_dir() else source.with_suffix(".py")
+        if '"exemplar"' in source.read_text():
             entries |= {f"{run}/prepared/{name}/{shard}": runner for shard in shards}
         entries |= {f"{run}/scores/{name}/{family}": [f"editclip.metrics.{family}"] for family in FAMILIES}
         for seed in method["seeds"] or config["run"]["seeds"]:

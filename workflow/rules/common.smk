@@ -69,18 +69,9 @@ def edit_code(method):
     return code_digest("editclip.editing.edits", METHODS[method]["editor"])
 
 
-def prepared_for(method):
+def prepared_for(wildcards):
     """What was prepared of the exemplars, all shards of it; nothing for a method that sees no exemplar."""
-    if method is None or "exemplar" not in CARDS[method].needs:
+    if "exemplar" not in CARDS[wildcards.method].needs:
         return []
-    return [f"{RUN}/prepared/{method}/{shard}" for shard in shards_of(method)]
-
-
-def twin_of(method):
-    """The first earlier method with the same editor and options, as a control has; None when there is none."""
-    same = [
-        name
-        for name, other in METHODS.items()
-        if all(other[key] == METHODS[method][key] for key in ("editor", "options"))
-    ]
-    return None if same[0] == method else same[0]
+    folder = f"{RUN}/prepared/{wildcards.method}"
+    return [f"{folder}/{shard}" for shard in shards_of(wildcards.method)]

@@ -12,8 +12,6 @@ rule prepare:
     input:
         weights=weights_of,
         bench=f"{RUN}/bench",
-        # Not read: what that method has prepared is in the cache, and two jobs at once would make it twice.
-        twin=lambda wildcards: ancient(prepared_for(twin_of(wildcards.method))),
     output:
         directory(f"{RUN}/prepared/{{method}}/{{shard}}"),
     log:
@@ -41,7 +39,7 @@ rule edit:
     input:
         weights=weights_of,
         bench=f"{RUN}/bench",
-        prepared=lambda wildcards: prepared_for(wildcards.method),
+        prepared=prepared_for,
     output:
         directory(f"{RUN}/shards/{{method}}/seed={{seed}}/{{shard}}"),
     log:
