@@ -224,6 +224,10 @@ def write_weights(folder: Path) -> dict[str, Path]:
         projection = {"proj.weight": torch.randn(16, 16) / 4, "proj.bias": torch.zeros(16)}
         projection |= {"norm.weight": torch.ones(16), "norm.bias": torch.zeros(16)}
         save_file(projection, folder / "editclip_ip2p" / "image_proj_model.safetensors")
+        plain = CLIPConfig(text_config=text, vision_config=vision | {"num_channels": 3}, projection_dim=16)
+        CLIPModel(plain).save_pretrained(folder / "clip")
+        write_tokenizer(folder / "clip")
+        CLIPImageProcessorPil(size={"height": 32, "width": 32}, do_center_crop=False).save_pretrained(folder / "clip")
         for name in ("prompt_diffusion", "prompt_diffusion_edits"):
             write_prompt_diffusion(folder / name, folder / "ip2p")
     return {path.name: path for path in folder.iterdir()}
