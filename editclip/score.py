@@ -25,28 +25,23 @@ import csv
 import json
 import logging
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from editclip import stage, stats
+from editclip import stage
 from editclip.config import checked_config
 from editclip.data import bench as benches
 from editclip.data.bench import Bench
 from editclip.errors import InputError, nearest
 from editclip.metrics.families import FAMILIES
 from editclip.metrics.outputs import Outputs, collect
-from editclip.metrics.scores import Setting, write_family
+from editclip.metrics.scores import Edit, Setting, write_family
 from editclip.provenance import ROOT, code_digest
-from editclip.report import render, tables
-from editclip.report.columns import HEADLINE, MEASURED, column
-from editclip.report.page import honest_labels
-from editclip.report.results import EDIT_COLUMNS, RunResults, read_numbers, read_run
-from editclip.storage import atomic_folder, cache_folder, path_digest, write_json
+from editclip.storage import atomic_folder, cache_folder, file_digest, path_digest, write_json
 
 MODULE = "editclip.score"
 CONFIG, SCHEMA = ROOT / "config" / "micro.yaml", ROOT / "workflow" / "schemas" / "config.schema.yaml"
@@ -125,75 +120,67 @@ def find_weights(config: Mapping[str, Any], given: Mapping[str, Path]) -> dict[s
     return found
 
 
-def score(
-    folder: Path, row: Row, outputs: Outputs, bench: Bench, settings: Mapping[str, Setting], threads: int
-) -> None:
-    """Write what a run holds of one method into `folder`: `edits/<name>/seed=<s>` and `scores/<name>/<family>`.
+def answer(
+    row: Row, outputs: Outputs, bench: Bench, weights: Mapping[str, Path], config: Mapping[str, Any], threads: int
+) -> Path:
+    """A folder of the cache with all that is written about a row; what is known already is not made again.
+
+    Of the same images, settings and code the answer is found without pandas and torch, which take longer to import
+    than this does to run.
 
     Args:
-        folder: to be filled.
         row: whose outputs they are.
         outputs: from `collect`.
         bench: the benchmark.
-        settings: of each family.
+        weights: from `find_weights`.
+        config: a run's config.
         threads: of torch.
     """
-    for seed, edits in outputs.edits.items():
-        place = folder / "edits" / row.name / f"seed={seed}"
-        place.mkdir(parents=True)
-        write_json(place / "method.json", {"name": row.name, "conditioning": row.conditioning})
-        with (place / "edits.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, EDIT_COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            for edit in edits:
-                sample, problem = edit.sample.sample_id, edit.problem
-                line = {"sample_id": sample, "seed": seed, "sha256": edit.sha256}
-                line |= {"seconds": outputs.seconds.get((seed, sample), "")}
-                line |= {"status": problem.status if problem else "ok", "reason": problem.reason if problem else ""}
-                writer.writerow(line)
-    for name, setting in settings.items():
-        place = folder / "scores" / row.name / name
-        place.mkdir(parents=True)
-        for path in family_scores(name, setting, row.name, outputs, bench, threads).iterdir():
-            (place / path.name).write_bytes(path.read_bytes())
+    edits = [(seed, edit) for seed, group in outputs.edits.items() for edit in group]
+    lines = [_edits_row(seed, edit, outputs) for seed, edit in edits]
+    settings = {name: config["metrics"][name] for name in ("batch_size", *FAMILIES)}
+    shown = [config["statistics"], config["run"]["label"], config["run"]["notice"], file_digest(PAPER)]
+    used = {name: path_digest(folder) for name, folder in weights.items()}
+    code, device = code_digest(MODULE, *(family.module for family in FAMILIES.values())), stage.device()
+    key = (asdict(row), lines, outputs.problems(), outputs.notes(), bench.digest, settings, shown, used, code, device)
+    folder = cache_folder("answers", *key) / "row"
+    if folder.is_dir():
+        return folder
+    from editclip.report.row import write_row
 
-
-def family_scores(name: str, setting: Setting, method: str, outputs: Outputs, bench: Bench, threads: int) -> Path:
-    """A folder of the cache with the scores of one family: of the same images, settings and code made only once.
-
-    A known one is found without torch, which takes longer to import than this does to run.
-    """
-    family = FAMILIES[name]
-    scored = [
-        (seed, edit.sample.sample_id, edit.sha256, edit.problem and (edit.problem.status, edit.problem.reason))
-        for seed, edits in outputs.edits.items()
-        for edit in edits
-    ]
-    weights = {used: path_digest(setting.weight(used)) for used in family.weights}
-    how = (setting.config, weights, setting.batch_size, setting.device, code_digest(family.module))
-    folder = cache_folder("scores", method, bench.digest, scored, *how) / name
-    if not folder.is_dir():
-        stage.use_threads(threads)
-        with atomic_folder(folder) as temporary:
-            write_family(temporary, family.build(setting), method, outputs.edits, bench)
+    stage.use_threads(threads)
+    with atomic_folder(folder) as temporary:
+        for seed in outputs.edits:
+            place = temporary / "edits" / row.name / f"seed={seed}"
+            place.mkdir(parents=True)
+            write_json(place / "method.json", {"name": row.name, "conditioning": row.conditioning})
+            with (place / "edits.csv").open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(line for line in lines if line["seed"] == seed)
+        for name, family in FAMILIES.items():
+            place = temporary / "scores" / row.name / name
+            place.mkdir(parents=True)
+            setting = Setting(settings[name], bench, weights, settings["batch_size"], device)
+            write_family(place, family.build(setting), row.name, outputs.edits, bench)
+        method = {"name": row.name, "exemplars": row.exemplars, "seeds": list(outputs.edits)}
+        found = [f"{row.name}: {problem}" for problem in outputs.problems()] + _squashed(outputs, bench)
+        write_row(temporary, bench.folder, method, config, PAPER, found, outputs.notes())
     return folder
 
 
-def beside_paper(summary: pd.DataFrame, results: RunResults, paper: pd.DataFrame) -> str:
-    """The row as a Markdown table, one line a metric: its mean, interval and number of samples, then the paper's."""
-    whole = summary[summary["scope"] == "all"].set_index("metric")
-    chosen = HEADLINE | {"clip_dir": tables.direction_metric(results)}
-    mine = whole.loc[[chosen[name] for name in MEASURED]]
-    numbers = pd.DataFrame([mine["mean"], mine["low"], mine["high"]]).set_axis(MEASURED, axis=1)
-    texts = render.display(pd.concat([numbers, paper[list(MEASURED)]])).set_axis(
-        ["mean", "low", "high", *paper["method"]]
-    )
-    labels = [column(name).label + render.ARROWS[column(name).better] for name in MEASURED]
-    columns: dict[str, Any] = {"": labels, results.methods[0].name: texts.loc["mean"], "95 % interval": texts.loc["low"]}
-    columns["95 % interval"] += " to " + texts.loc["high"]
-    columns |= {"n": mine["n"].astype(int).tolist()}
-    columns |= {f"{method} (paper)": texts.loc[method] for method in paper["method"]}
-    return str(pd.DataFrame(columns).to_markdown(index=False, disable_numparse=True))
+def _edits_row(seed: int, edit: Edit, outputs: Outputs) -> dict[str, Any]:
+    """The line of an output in edits.csv."""
+    name, problem = edit.sample.sample_id, edit.problem
+    line = {"sample_id": name, "seed": seed, "sha256": edit.sha256, "seconds": outputs.seconds.get((seed, name), "")}
+    return line | {"status": problem.status if problem else "ok", "reason": problem.reason if problem else ""}
+
+
+def _squashed(outputs: Outputs, bench: Bench) -> list[str]:
+    """What was done with images of another size, as a sentence, if there are any."""
+    sizes = ", ".join(f"{count} of {size}" for size, count in outputs.resized.items())
+    frame = f"{bench.resolution}×{bench.resolution}"
+    return [f"Squashed to {frame} px (bicubic), as the benchmark's own images are: {sizes}."] if sizes else []
 
 
 def _row(arguments: argparse.Namespace) -> Row:
@@ -212,7 +199,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--edits", type=Path, required=True, help="the folder of outputs")
     parser.add_argument("--bench", type=Path, required=True, help="a tree in TOP-Bench's layout, or a bench folder")
     parser.add_argument("--texts", type=Path, help="texts.jsonl of a tree (default: the tree's own)")
-    parser.add_argument("--config", type=Path, default=CONFIG, help="a run's config (default: the micro run's)")
+    parser.add_argument(
+        "--config", type=stage.config_value, default=str(CONFIG), help="a run's config (default: the micro run's)"
+    )
     parser.add_argument("--weights", type=stage.weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--name", help="of the row (default: the folder's)")
     parser.add_argument("--conditioning", choices=CONDITIONING, help="what tells the method the edit, for the table")
@@ -226,38 +215,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line of `editclip score`."""
     given = _arguments(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    config = checked_config(stage.config_value(str(given.config)), SCHEMA)
+    config = checked_config(given.config, SCHEMA)
     row, weights = _row(given), find_weights(config, dict(given.weights))
     bench = read_bench(given.bench, given.texts, config["bench"], given.resolution, given.threads)
     outputs = collect(given.edits, bench, config["bench"]["max_pixels"], given.threads)
     problems = outputs.problems()
     if problems and given.strict:
         raise InputError(f"{given.edits}: {'; '.join(problems)}")
-    size = given.batch_size or config["metrics"]["batch_size"]
-    device = stage.device()
-    settings = {name: Setting(config["metrics"][name], bench, weights, size, device) for name in FAMILIES}
-    paper = read_numbers(PAPER, ("method", *MEASURED))
+    config["metrics"] |= {"batch_size": given.batch_size or config["metrics"]["batch_size"]}
     inputs = {"bench": given.bench, "edits": given.edits, **weights, "paper": PAPER}
     out = given.out or Path("results", "scored", row.name)
-    facts = {"module": MODULE, "config": config["metrics"], "inputs": inputs, "threads": given.threads}
+    facts = {"module": MODULE, "config": config, "inputs": inputs, "threads": given.threads}
     with stage.output_folder(out, **facts) as folder:
-        score(folder, row, outputs, bench, settings, given.threads)
-        method = {"name": row.name, "exemplars": row.exemplars, "seeds": list(outputs.edits), "tables": ["table1"]}
-        results = read_run({"methods": [method], "seeds": []}, bench.folder, folder / "scores", folder / "edits")
-        statistics = stats.Settings(**config["statistics"])
-        summary = tables.summarise(tables.long_scores(results), results.methods, statistics, None)
-        table = tables.headline(summary, results, config["run"]["label"])
-        table["notes"] += "".join(f"; {note}" for note in outputs.notes())
-        lines = [*honest_labels(table, config["run"]["notice"]), *(f"{row.name}: {p}" for p in problems)]
-        if outputs.resized:
-            sizes = ", ".join(f"{count} of {size}" for size, count in outputs.resized.items())
-            frame = f"{bench.resolution}×{bench.resolution}"
-            lines.append(f"Squashed to {frame} px (bicubic), as the benchmark's own images are: {sizes}.")
-        text = f"{beside_paper(summary, results, paper)}\n\n" + "".join(f"- {line}\n" for line in lines)
-        (folder / "table1.csv").write_bytes(render.csv(table).encode())
-        (folder / "table1_full.csv").write_bytes(render.csv(summary).encode())
-        (folder / "table1.md").write_bytes(text.encode())
-    print(text)
+        made = answer(row, outputs, bench, weights, config, given.threads)
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+    print((out / "table1.md").read_text(encoding="utf-8"))
     for problem in problems:
         print(f"warning: {problem}", file=sys.stderr)
     print(f"{out} holds the row, all metrics and the scores of every sample", file=sys.stderr)

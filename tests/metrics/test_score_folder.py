@@ -177,7 +177,8 @@ def test_nothing_is_encoded_twice_and_a_known_answer_needs_no_torch(
 
     score.main(arguments())
     first, encoded = (tmp_path / "out" / "table1_full.csv").read_bytes(), features()
-    again = f"import sys; from editclip import score; score.main({arguments()!r}); sys.exit('torch' in sys.modules)"
+    again = f"import sys; from editclip import score; score.main({arguments()!r})\n"
+    again += "sys.exit(bool({'torch', 'pandas'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", again], cwd=ROOT).returncode == 0
     assert (tmp_path / "out" / "table1_full.csv").read_bytes() == first
     score.main(arguments("--name", "renamed"))  # known only by its features
