@@ -149,13 +149,15 @@ def check_pipeline_options(options: Mapping[str, Any]) -> None:
     """Refuse settings of an InstructPix2Pix pipeline that it would take in silence, or misread.
 
     Raises:
-        InputError: guidance_scale ≤ 1 or image_guidance_scale < 1 (the pipeline then runs a single conditional pass,
-            which is not the three-way formula with that weight), fewer than one step, or an unknown precision.
+        InputError: guidance_scale ≤ 1 or image_guidance_scale < 1, unless both are exactly 1 (the pipeline then runs a
+            single conditional pass, which is the three-way formula only where both weights are 1), fewer than one
+            step, or an unknown precision.
     """
-    if options["guidance_scale"] <= 1 or options["image_guidance_scale"] < 1:
+    scale, image_scale = options["guidance_scale"], options["image_guidance_scale"]
+    if (scale <= 1 or image_scale < 1) and not scale == image_scale == 1:
         raise InputError(
-            f"guidance_scale {options['guidance_scale']} must be above 1 and image_guidance_scale "
-            f"{options['image_guidance_scale']} at least 1: below, the pipeline leaves guidance out"
+            f"guidance_scale {scale} must be above 1 and image_guidance_scale {image_scale} at least 1, or both "
+            "exactly 1: else the pipeline leaves guidance out"
         )
     if options["num_inference_steps"] < 1:
         raise InputError(f"num_inference_steps {options['num_inference_steps']} must be at least 1")

@@ -26,6 +26,7 @@ from editclip.training.text_conditioner import TextConditioner
 
 Side = Literal["original", "edited"]
 PredictionType = Literal["epsilon", "v_prediction"]
+Timesteps = Literal["uniform", "cubic"]
 P = TypeVar("P", bound=DiffusionPipeline)
 
 # Stable Diffusion's noise schedule, as in the scheduler folder of timbrooks/instruct-pix2pix
@@ -142,12 +143,28 @@ class Noised(NamedTuple):
     timesteps: Tensor
 
 
-def add_noise(scheduler: DDPMScheduler, latents: Tensor, generator: torch.Generator) -> Noised:
-    """Noise `latents` at timesteps drawn uniformly from all of the schedule's, one for each sample."""
-    total = scheduler.config.num_train_timesteps
-    timesteps = torch.randint(total, (len(latents),), generator=generator).to(latents.device)
+def draw_timesteps(total: int, count: int, how: Timesteps, generator: torch.Generator) -> Tensor:
+    """`count` timesteps (int64) in [0, total).
+
+    Args:
+        total: timesteps of the schedule.
+        count: how many to draw.
+        how: "uniform"; or "cubic", ⌊(1 - u³) total⌋ with uniform u in [0, 1), which favours much noise: there a model
+            has its condition alone to go by (T2I-Adapter, https://arxiv.org/abs/2302.08453, section 3.4).
+        generator: on the CPU.
+    """
+    if how == "uniform":
+        return torch.randint(total, (count,), generator=generator)
+    return ((1 - torch.rand(count, generator=generator) ** 3) * total).long().clamp(max=total - 1)
+
+
+def add_noise(
+    scheduler: DDPMScheduler, latents: Tensor, generator: torch.Generator, timesteps: Timesteps = "uniform"
+) -> Noised:
+    """Noise `latents` at one timestep for each sample; see `draw_timesteps`."""
+    drawn = draw_timesteps(scheduler.config.num_train_timesteps, len(latents), timesteps, generator).to(latents.device)
     noise = torch.randn(latents.shape, generator=generator).to(latents)
-    return Noised(latents, noise, scheduler.add_noise(latents, noise, timesteps), timesteps)
+    return Noised(latents, noise, scheduler.add_noise(latents, noise, drawn), drawn)
 
 
 def _signal_and_noise(scheduler: DDPMScheduler, timesteps: Tensor) -> tuple[Tensor, Tensor]:

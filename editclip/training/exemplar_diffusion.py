@@ -43,6 +43,7 @@ class ExemplarDiffusionRecipe(Recipe):
         projection_learning_rate: base rate of the projection; None = the recipe's own (official).
         exemplar: "self", the training pair is its own exemplar (official); or "same_edit", another pair that shows the
             same edit, where the data names its edits.
+        timesteps: how training draws them, "uniform" (official) or "cubic"; see `diffusion.draw_timesteps`.
         condition_dropout: p of `diffusion.dropped_conditions` (official 0.05).
         flip_probability: of mirroring a pair, its exemplar included (official 0.5).
         lpips_weight: of LPIPS between the predicted image and the *unedited* one (paper, appendix D.1: 0.05); 0 = off.
@@ -60,6 +61,7 @@ class ExemplarDiffusionRecipe(Recipe):
     unet_start: Literal["inherited", "zeroed"]
     projection_learning_rate: float | None
     exemplar: Literal["self", "same_edit"]
+    timesteps: diffusion.Timesteps
     condition_dropout: float
     flip_probability: float
     lpips_weight: float
@@ -135,7 +137,8 @@ def training_loss(
     def loss(batch: Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
         count = len(batch.pairs.indices)
         flips = torch.rand(count, generator=generator) < recipe.flip_probability
-        noised = diffusion.add_noise(scheduler, latents.latents("edited", batch.pairs, generator, flips), generator)
+        clean = latents.latents("edited", batch.pairs, generator, flips)
+        noised = diffusion.add_noise(scheduler, clean, generator, recipe.timesteps)
         condition = latents.image_condition("original", batch.pairs, flips)
         sides = (mirrored(images.to(device), flips) for images in batch.exemplars[1:])
         tokens = parts.projection(parts.encoder.hidden_states(*sides))

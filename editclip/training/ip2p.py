@@ -32,6 +32,7 @@ class IP2PRecipe(Recipe):
 
     Attributes:
         resolution: image side in pixels.
+        timesteps: how training draws them, "uniform" (paper) or "cubic"; see `diffusion.draw_timesteps`.
         condition_dropout: p of the 3p dropout of instruction and image (paper: 0.05).
         random_flip: mirror half of the pairs (official code: yes; wrong where instructions name left and right).
         cache_latents: keep the posteriors of all images in memory.
@@ -41,6 +42,7 @@ class IP2PRecipe(Recipe):
     """
 
     resolution: int
+    timesteps: diffusion.Timesteps
     condition_dropout: float
     random_flip: bool
     cache_latents: bool
@@ -70,7 +72,8 @@ def training_loss(
     def loss(batch: diffusion.Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
         count = len(batch.indices)
         flips = torch.rand(count, generator=generator) < 0.5 if recipe.random_flip else None
-        noised = diffusion.add_noise(scheduler, latents.latents("edited", batch, generator, flips), generator)
+        clean = latents.latents("edited", batch, generator, flips)
+        noised = diffusion.add_noise(scheduler, clean, generator, recipe.timesteps)
         image = latents.image_condition("original", batch, flips)
         no_text, no_image = diffusion.dropped_conditions(count, recipe.condition_dropout, generator)
         said = ["" if drop else prompts[i] for i, drop in zip(batch.indices.tolist(), no_text.tolist(), strict=True)]

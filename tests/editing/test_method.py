@@ -8,7 +8,7 @@ import torch
 from editing_toys import entry
 
 from editclip.data.bench import Bench
-from editclip.editing import to_images
+from editclip.editing import check_pipeline_options, to_images
 from editclip.editing.cards import parse_method
 from editclip.editing.requests import Requests
 from editclip.errors import InputError
@@ -60,6 +60,12 @@ def test_settings_the_pipeline_would_misread_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         parse_method(entry(name, options=options)).load(weights, "cpu")
+
+
+def test_both_guidance_weights_may_be_one() -> None:
+    check_pipeline_options(
+        {"guidance_scale": 1, "image_guidance_scale": 1, "num_inference_steps": 1, "precision": "float32"}
+    )
 
 
 def test_pixels_are_rounded_and_must_be_finite() -> None:

@@ -163,6 +163,13 @@ def test_guidance_is_off_as_in_diffusers(pipe: EditCLIPPipeline, edit: float, pi
     assert rows == [1, 3]
 
 
+def test_without_guidance_is_guidance_with_both_weights_one(pipe: EditCLIPPipeline) -> None:
+    options = {"image": QUERIES[0], "exemplar": EXEMPLAR, "image_guidance_scale": 1.0}
+    one_pass = latents(pipe, **options, generator=noise(0), guidance_scale=1.0)
+    three_branches = latents(pipe, **options, generator=noise(0), guidance_scale=1.0 + 1e-9)
+    torch.testing.assert_close(one_pass, three_branches, rtol=1e-4, atol=1e-4)
+
+
 def test_saved_pipeline_gives_the_same_images(pipe: EditCLIPPipeline, tmp_path: Path) -> None:
     pipe.save_pretrained(tmp_path)
     again = EditCLIPPipeline.from_pretrained(tmp_path)

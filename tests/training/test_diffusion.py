@@ -14,6 +14,7 @@ from editclip.training import diffusion
 from editclip.training.diffusion import Latents
 from editclip.training.loop import seeded
 
+KINDS: tuple[diffusion.Timesteps, ...] = ("uniform", "cubic")
 LATENTS = torch.randn(6, 4, 2, 2, generator=torch.Generator().manual_seed(0))
 
 
@@ -37,6 +38,23 @@ def test_timesteps_are_uniform_and_noise_is_normal() -> None:
     assert noised.timesteps.min() == 0 and noised.timesteps.max() == 999
     assert (counts - 2000).abs().max() < 5 * 2000**0.5
     assert abs(float(noised.noise.mean())) < 5 / 20000**0.5 and float(noised.noise.std()) == pytest.approx(1, abs=0.03)
+
+
+def test_cubic_timesteps_follow_their_distribution_function() -> None:
+    """P(t < x T) = P(u³ > 1 - x) = 1 - (1 - x)^(1/3) of t = (1 - u³) T, u uniform (T2I-Adapter, section 3.4)."""
+    timesteps = diffusion.draw_timesteps(1000, 20000, "cubic", seeded(1))
+    assert timesteps.dtype == torch.int64 and timesteps.min() >= 0 and timesteps.max() == 999
+    for share in (0.1, 0.5, 0.875, 0.99):
+        expected = 1 - (1 - share) ** (1 / 3)
+        deviation = (expected * (1 - expected) / 20000) ** 0.5
+        assert float((timesteps < 1000 * share).double().mean()) == pytest.approx(expected, abs=5 * deviation)
+
+
+def test_noise_is_added_at_timesteps_of_the_kind_asked_for() -> None:
+    scheduler, zeros = diffusion.training_scheduler("epsilon"), torch.zeros(20000, 1, 1, 1)
+    means = {kind: diffusion.add_noise(scheduler, zeros, seeded(1), kind).timesteps.double().mean() for kind in KINDS}
+    assert means["uniform"] == pytest.approx(499.5, abs=5 * 1000 / (12 * 20000) ** 0.5)
+    assert means["cubic"] == pytest.approx(749.5, abs=5 * 1000 / (12 * 20000) ** 0.5)  # E[1 - u³] = 3/4
 
 
 def test_targets() -> None:

@@ -29,6 +29,7 @@ RECIPE: dict[str, Any] = {
     "unet_start": "inherited",
     "projection_learning_rate": None,
     "exemplar": "self",
+    "timesteps": "uniform",
     "condition_dropout": 0.0,
     "flip_probability": 0.0,
     "lpips_weight": 0.05,

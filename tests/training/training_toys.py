@@ -67,6 +67,7 @@ IP2P: dict[str, Any] = {
     **TRAINING,
     "ema_decay": 0.99,
     "resolution": 32,
+    "timesteps": "uniform",
     "condition_dropout": 0.05,
     "random_flip": True,
     "cache_latents": True,
