@@ -1,6 +1,7 @@
 """The command `editclip`: the stages of the benchmark, but trainings and metrics, under one name.
 
 editclip check baselines.ip2p      is this method a good citizen?
+editclip score --edits … --bench … a folder of outputs in, a row of Table 1 out
 editclip world triplets …          the stages, with the arguments of `python -m editclip.…`
 """
 
@@ -18,6 +19,8 @@ COMMANDS = {
     "texts": ("editclip.data.bench_texts", "write the texts.jsonl rows of a tree to fill in"),
     "weights": ("editclip.weights", "fetch and check weights from a path or a model hub"),
     "edits": ("editclip.editing.edits", "prepare, edit or gather with one method"),
+    "runtime": ("editclip.editing.runtime", "time single edits of one method"),
+    "score": ("editclip.score", "score a folder of outputs: a row of Table 1 beside the paper's"),
     "tables": ("editclip.report.tables", "aggregate scores into tables"),
     "report": ("editclip.report.page", "render the HTML report of a run"),
 }

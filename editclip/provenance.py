@@ -30,6 +30,7 @@ def _module_file(module: str, root: Path) -> Path | None:
     return path.with_suffix(".py") if path.with_suffix(".py").is_file() else None
 
 
+@functools.cache
 def _imported(file: Path, root: Path) -> set[str]:
     """Dotted names of our own modules that `file` imports anywhere, function bodies included."""
     package = file.relative_to(root).parent.parts

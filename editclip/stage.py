@@ -18,6 +18,8 @@ from editclip.errors import InputError
 from editclip.provenance import write_provenance
 from editclip.storage import atomic_file, atomic_folder
 
+ACCELERATORS = ("nvidia*", "kfd", "dxg")  # device nodes of NVIDIA's and AMD's drivers, and of Windows' GPUs in WSL
+
 
 def config_value(text: str) -> Any:
     """A config part given on the command line: inline JSON, or the path of a YAML or JSON file."""
@@ -42,16 +44,19 @@ def weights_argument(text: str) -> tuple[str, Path]:
     return name, Path(folder)
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """Argument parser of a stage, with `--out` and `--threads`."""
+def parser(description: str | None, out: str | None = None) -> argparse.ArgumentParser:
+    """Argument parser of a stage, with `--threads` and `--out`, which is required unless `out` says its default."""
     result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("--out", type=Path, required=True, help="the file or folder to write")
+    where = "the file or folder to write" + (f" (default: {out})" if out else "")
+    result.add_argument("--out", type=Path, required=out is None, help=where)
     result.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default: all cores)")
     return result
 
 
 def device() -> str:
-    """ "cuda" where there is one, else "cpu"."""
+    """ "cuda" where there is one, else "cpu"; torch, slow to import, is not asked where Linux shows no accelerator."""
+    if sys.platform == "linux" and not any(any(Path("/dev").glob(node)) for node in ACCELERATORS):
+        return "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -113,7 +113,7 @@ def _sample(folder: Path, line: int, row: Mapping[str, str]) -> Sample:
     return Sample(**cells)
 
 
-def build(root: Path, config: Mapping[str, Any], folder: Path, threads: int) -> None:
+def build(root: Path, config: Mapping[str, Any], folder: Path, threads: int, texts: Path | None = None) -> None:
     """Write frames, `manifest.csv` and `bench.json` of the tree `root` into `folder`.
 
     Args:
@@ -122,14 +122,15 @@ def build(root: Path, config: Mapping[str, Any], folder: Path, threads: int) -> 
             folder's otherwise.
         folder: an empty folder.
         threads: images decoded at once.
+        texts: instructions and captions, if they are not in the tree's own texts.jsonl.
 
     Raises:
         InputError: names everything that is wrong with the tree at once.
     """
     tree = scan(root, config["skip_incomplete"])
-    texts = Texts(tree)
+    told = Texts(tree, texts)
     frames = _frames(tree, folder, config["resolution"], config["max_pixels"], threads)
-    samples = [s for edit_type in tree.types for s in _samples(edit_type, frames, texts)]
+    samples = [s for edit_type in tree.types for s in _samples(edit_type, frames, told)]
     tree.problems += clashes(tree.types)
     if tree.problems:
         raise InputError(f"the benchmark {root} has {len(tree.problems)} problems: " + "; ".join(tree.problems))

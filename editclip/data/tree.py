@@ -124,10 +124,10 @@ def _complete(tree: Tree, folder: Path, item: Item, needed: tuple[str, ...], ski
 class Texts:
     """The rows of `texts.jsonl`: a query's own fields come before its type's defaults."""
 
-    def __init__(self, tree: Tree) -> None:
-        """Read the file at the tree's root, if there is one, and add what is wrong with it to `tree.problems`."""
+    def __init__(self, tree: Tree, path: Path | None = None) -> None:
+        """Read `path`, or the file at the tree's root if there is one; add what is wrong with it to `tree.problems`."""
         self._rows: dict[tuple[str, str, str], dict[str, str]] = {}
-        path = tree.root / "texts.jsonl"
+        path = path or tree.root / "texts.jsonl"
         if not path.is_file():
             return
         known = {(t.group, t.name): {q.id for q in t.queries} for t in tree.types}

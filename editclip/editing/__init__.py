@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from editclip.errors import InputError
 
@@ -100,6 +100,21 @@ class Editor(Protocol):
         Raises:
             Exception: anything, when an image cannot be made; never a blank image instead.
         """
+        ...
+
+
+@runtime_checkable
+class JointEditor(Editor, Protocol):
+    """A method that prepares several exemplars in one call, for speed; numerics apart, with the results of `prepare`.
+
+    Attributes:
+        prepare_batch_size: how many at most.
+    """
+
+    prepare_batch_size: int
+
+    def prepare_many(self, exemplars: Sequence[Exemplar]) -> list[dict[str, torch.Tensor]]:
+        """What `prepare` returns, for each of the exemplars; raises if it cannot be made for one of them."""
         ...
 
 

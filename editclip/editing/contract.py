@@ -19,12 +19,13 @@ import torch
 from PIL import Image
 
 from editclip import stage
-from editclip.editing import Editor, EditRequest, Exemplar
+from editclip.editing import Editor, EditRequest, Exemplar, JointEditor
 from editclip.editing.cards import Card, editor_names, parse_method
 from editclip.editing.observe import observed
 from editclip.editing.work import reason
 
 TOLERANCE = 1  # grey level of 255 (design: batch size and order may change float rounding, no more)
+JOINT_TOLERANCE = 0.01  # of a tensor's length: what an optimisation may make of float rounding
 SHARE = 0.999  # of the pixels' channels that must be within it
 
 
@@ -106,6 +107,18 @@ def _prepared(trial: Trial) -> str:
     return ""
 
 
+def _together(trial: Trial) -> str:
+    if not isinstance(trial.editor, JointEditor) or not trial.exemplars[0].pairs:
+        return ""
+    together = trial.editor.prepare_many(trial.exemplars)
+    for number, (one, other) in enumerate(zip((r.prepared for r in trial.requests), together, strict=False)):
+        for name, tensor in one.items():
+            a, b = tensor.double(), other[name].double()
+            if a.shape != b.shape or (a - b).norm() > JOINT_TOLERANCE * a.norm():
+                return f"{name} of exemplar {number} is another one"
+    return ""
+
+
 def _size(trial: Trial) -> str:
     made = [(image.mode, image.size) for image in trial.images]
     wanted = [("RGB", request.query.size) for request in trial.requests]
@@ -159,6 +172,7 @@ def _bad_input(trial: Trial) -> str:
 # What is examined, and whether it is a promise of deterministic methods only.
 CHECKS: tuple[tuple[str, Callable[[Trial], str], bool], ...] = (
     ("prepared tensors are on the CPU and finite", _prepared, False),
+    ("who is prepared together does not matter", _together, True),
     ("size and mode", _size, False),
     ("no blank image", _blank, False),
     ("same seed, same image", _repeat, True),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from editclip.editing import Editor, Exemplar, JointEditor
 from editclip.editing.work import Row, Work, part, place, read_rows, reason, refuse_failed_samples, write_rows
 from editclip.errors import InputError
 
@@ -16,6 +17,22 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 COLUMNS = ("exemplar_id", "file", "sha256", "seconds", "status", "reason")
+
+
+def _attempt(editor: Editor, exemplars: "Sequence[Exemplar]") -> "list[Mapping[str, torch.Tensor] | Exception]":
+    """Tensors or an exception for each exemplar; those that fail together are tried again one by one."""
+    try:
+        if len(exemplars) == 1 or not isinstance(editor, JointEditor):
+            return [editor.prepare(exemplar) for exemplar in exemplars]
+        prepared = editor.prepare_many(exemplars)
+        if len(prepared) != len(exemplars):
+            raise ValueError(f"the method prepared {len(prepared)} of {len(exemplars)} exemplars")
+        return list(prepared)
+    except Exception as error:  # whatever a method raises is its failure on these exemplars alone
+        LOG.warning("preparing %s failed", ", ".join(e.exemplar_id for e in exemplars), exc_info=True)
+        if len(exemplars) == 1:
+            return [error]
+    return [outcome for exemplar in exemplars for outcome in _attempt(editor, [exemplar])]
 
 
 def prepare(work: Work, shard: tuple[int, int], out: Path) -> None:
@@ -30,18 +47,24 @@ def prepare(work: Work, shard: tuple[int, int], out: Path) -> None:
     requests, finished = work.requests(), work.finished("prepared", work.card())
     wanted = sorted(requests.fed.values()) if "exemplar" in work.method.card.needs else []
     keys = {exemplar_id: requests.exemplar_key(exemplar_id) for exemplar_id in part(wanted, shard)}
-    pending = [exemplar_id for exemplar_id, key in keys.items() if finished.get(key) is None]
     failed: dict[str, str] = {}
-    if pending:
+    if any(finished.get(key) is None for key in keys.values()):
         editor = work.load()
-        for exemplar_id in tqdm(pending, desc=f"{work.method.name}: prepare", unit="exemplar"):
+        # Who is prepared together is fixed, so that a run that was broken off ends with the same bits. A control starts
+        # from the other end: beside the method it is of, it finds half of the work done.
+        size = editor.prepare_batch_size if isinstance(editor, JointEditor) else 1
+        batches = [list(keys)[first : first + size] for first in range(0, len(keys), size)]
+        for batch in tqdm(batches[:: -1 if work.method.shuffled else 1], desc=f"{work.method.name}: prepare"):
+            if all(finished.get(keys[exemplar_id]) for exemplar_id in batch):
+                continue
             start = time.monotonic()
-            try:
-                tensors = editor.prepare(requests.exemplar(exemplar_id))
-                finished.put_tensors(keys[exemplar_id], tensors, time.monotonic() - start)
-            except Exception as error:  # whatever a method raises is its failure on this exemplar alone
-                LOG.warning("%s: exemplar %s failed", work.method.name, exemplar_id, exc_info=True)
-                failed[exemplar_id] = reason(error)
+            outcomes = _attempt(editor, [requests.exemplar(exemplar_id) for exemplar_id in batch])
+            seconds = (time.monotonic() - start) / len(batch)
+            for exemplar_id, outcome in zip(batch, outcomes, strict=True):
+                if isinstance(outcome, Exception):
+                    failed[exemplar_id] = reason(outcome)
+                else:
+                    finished.put_tensors(keys[exemplar_id], outcome, seconds)
     stopped = {s.sample_id: failed[e] for s in work.bench.samples if (e := requests.fed[s.exemplar_id]) in failed}
     refuse_failed_samples(stopped, work.bench, work.method.name)
     rows = []

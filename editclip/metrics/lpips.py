@@ -4,7 +4,7 @@ Not to the ground truth. EditCLIP-IP2P is trained on LPIPS of the vgg net, so al
 beside it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from editclip.data.bench import Sample
 from editclip.errors import InputError
 from editclip.metrics import scores
 from editclip.metrics.features import Store, image_key, pair_key
-from editclip.metrics.perceptual import distances, load_network, network_digest, to_input
+from editclip.metrics.perceptual import distance, load_network, network_digest, to_input, unit_features
 from editclip.metrics.scores import Score, Setting, read_frame
 from editclip.provenance import code_digest
 from editclip.storage import cache_folder
 
+Pair = tuple[Path, Path]  # query and output
+BATCH = 8  # images through a trunk at once, at most: on a CPU as fast as 64 an image, and less is filled up in vain
 MINIMUM_SIZE = 64  # px: below it the trunks' last maps shrink to a pixel or nothing
 
 
@@ -56,26 +58,39 @@ class LPIPS:
         return [{f"lpips_{net}": Score.ok(values[net][pair_key(*pair)]) for net in values} for pair in pairs]
 
     @torch.inference_mode()
-    def _values(self, net: str, pairs: Sequence[tuple[Path, Path]]) -> dict[str, float]:
-        code, batch_size = code_digest("editclip.metrics.lpips"), self.setting.batch_size
+    def _values(self, net: str, pairs: Sequence[Pair]) -> dict[str, float]:
+        """Distances by pair key; as in `features.encode`, every batch has one size: no value depends on the others."""
+        code, batch_size = code_digest("editclip.metrics.lpips"), min(self.setting.batch_size, BATCH)
         key = (self.digests[net], self.size, code, batch_size, self.setting.device)
-        store = Store(cache_folder("features", "lpips", *key))
+        store, network = Store(cache_folder("features", "lpips", *key)), self.networks[net]
         values = store.load([pair_key(*pair) for pair in pairs])
-        groups: dict[str, dict[str, tuple[Path, Path]]] = {}  # by query: its trunk features serve all its outputs
-        for pair in pairs:
-            if pair_key(*pair) not in values:
-                groups.setdefault(image_key(pair[0]), {})[pair_key(*pair)] = pair
-        for group in tqdm(groups.values(), desc=f"LPIPS {net}, queries", disable=not groups):
-            keys = list(group)
-            for chunk in (keys[start : start + batch_size] for start in range(0, len(keys), batch_size)):
-                paths = [group[chunk[0]][0], *(group[key][1] for key in chunk)]
-                images = [read_frame(path, self.setting.bench.resolution) for path in paths]
-                frames = to_input(images, self.size).to(self.setting.device)
-                found = distances(self.networks[net], frames[0], frames[1:]).cpu()
-                fresh = dict(zip(chunk, found, strict=True))
-                store.save(fresh)
+        images = _by_query({pair_key(*pair): pair for pair in pairs if pair_key(*pair) not in values})
+        query: list[torch.Tensor] = []
+        with tqdm(total=len(images), desc=f"LPIPS {net}", unit="image", disable=not images) as bar:
+            for start in range(0, len(images), batch_size):
+                batch, fresh = images[start : start + batch_size], {}
+                filled = [batch[i % len(batch)][0] for i in range(batch_size)]
+                frames = [read_frame(path, self.setting.bench.resolution) for path in filled]
+                maps = unit_features(network, to_input(frames, self.size).to(self.setting.device))
+                for i, (_, name) in enumerate(batch):
+                    image = [layer[i : i + 1] for layer in maps]
+                    if name is None:  # its outputs may go on in the next batch
+                        query = [layer.clone() for layer in image]
+                    else:
+                        fresh[name] = distance(network, query, image)[0]
+                if fresh:
+                    store.save(fresh)
                 values.update(fresh)
+                bar.update(len(batch))
         return {key: float(value) for key, value in values.items()}
+
+
+def _by_query(pairs: Mapping[str, Pair]) -> list[tuple[Path, str | None]]:
+    """The images to see, each query (with None) before its outputs (with their pair's key): it serves them all."""
+    groups: dict[str, list[tuple[Path, str | None]]] = {}
+    for key, (query, output) in pairs.items():
+        groups.setdefault(image_key(query), [(query, None)]).append((output, key))
+    return [image for group in groups.values() for image in group]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

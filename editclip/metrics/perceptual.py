@@ -1,4 +1,4 @@
-"""The LPIPS network: loading, its digest, its input, and the distances of many outputs to one query.
+"""The LPIPS network: loading, its digest, its input, its features of an image and the distance of two images.
 
 The trunk is ImageNet's, or random with a fixed seed where no weights are to be had; the linear heads are the
 calibrated ones of the lpips package (version 0.1) either way.
@@ -58,22 +58,17 @@ def to_input(images: Sequence[Image.Image], size: int) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1.0
 
 
-def distances(network: lpips.LPIPS, query: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
-    """LPIPS of each output to one query, whose trunk features are computed once.
-
-    The query goes through the trunk in the same batch as the outputs, so an output equal to it gives exactly 0.
+def unit_features(network: lpips.LPIPS, images: torch.Tensor) -> list[torch.Tensor]:
+    """The trunk's feature maps, of length 1 over the channels: for each layer a tensor B×C×H×W.
 
     Args:
         network: from `load_network`.
-        query: 3×S×S in [−1, 1].
-        outputs: B×3×S×S in [−1, 1].
-
-    Returns:
-        B distances, on the device of the inputs.
+        images: B×3×S×S in [−1, 1], on the network's device.
     """
-    layers = network.net(network.scaling_layer(torch.cat([query[None], outputs])))
-    total = torch.zeros(len(outputs), device=outputs.device)
-    for head, features in zip(network.lins, layers, strict=True):
-        directions = lpips.normalize_tensor(features)
-        total = total + head((directions[1:] - directions[:1]) ** 2).mean(dim=(1, 2, 3))
-    return total
+    return [lpips.normalize_tensor(maps) for maps in network.net(network.scaling_layer(images))]
+
+
+def distance(network: lpips.LPIPS, first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> torch.Tensor:
+    """LPIPS of images whose `unit_features` are given, shape B; one image on one side is compared with all others."""
+    layers = zip(network.lins, first, second, strict=True)
+    return torch.stack([head((left - right) ** 2).mean(dim=(1, 2, 3)) for head, left, right in layers]).sum(dim=0)

@@ -203,6 +203,15 @@ def card(family: Family, bench: Bench) -> dict[str, Any]:
     }
 
 
+def write_family(folder: Path, family: Family, method: str, edits: Mapping[int, Sequence[Edit]], bench: Bench) -> None:
+    """Score the edits of all seeds and write `seed=<s>.csv` for each, and `card.json`, into `folder`."""
+    together = [edit for group in edits.values() for edit in group]  # they share queries and exemplars
+    results = iter(score_edits(family, together))
+    for seed, group in edits.items():
+        write_scores(folder / f"seed={seed}.csv", method, group, list(itertools.islice(results, len(group))))
+    write_json(folder / "card.json", card(family, bench))
+
+
 def main(module: str, description: str | None, build: Callable[[Setting], Family], argv: Sequence[str] | None) -> None:
     """The stage of a metric family: `seed=<s>.csv` for each seed, and `card.json`, in the folder `--out`."""
     parser = stage.parser(description)
@@ -217,16 +226,12 @@ def main(module: str, description: str | None, build: Callable[[Setting], Family
     stage.use_threads(args.threads)
     bench, weights = Bench.load(args.bench), dict(args.weights)
     edits = {seed: read_edits(args.edits / f"seed={seed}", bench) for seed in args.seeds}
-    together = [edit for group in edits.values() for edit in group]
     problems = {f"{e.sample.sample_id} seed={s}": e.problem for s, group in edits.items() for e in group if e.problem}
     failed = {name: problem.reason for name, problem in problems.items() if problem.status == "failed"}
-    refuse_failures(failed, len(together), args.method, "edit them again")
+    refuse_failures(failed, len(bench.samples) * len(edits), args.method, "edit them again")
     family = build(Setting(args.config, bench, weights, args.batch_size, stage.device()))
     inputs = {"bench": args.bench, "edits": args.edits, **weights}
     with stage.output_folder(
         args.out, module=module, config=args.config, inputs=inputs, threads=args.threads
     ) as folder:
-        results = iter(score_edits(family, together))  # all seeds at once: they share queries and exemplars
-        for seed, group in edits.items():
-            write_scores(folder / f"seed={seed}.csv", args.method, group, list(itertools.islice(results, len(group))))
-        write_json(folder / "card.json", card(family, bench))
+        write_family(folder, family, args.method, edits, bench)

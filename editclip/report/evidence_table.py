@@ -14,7 +14,6 @@ from editclip.report.results import read_table
 
 COLUMNS = ("claim", "group", "estimate", "low", "high", "n", "bar", "met", "note")
 VERDICTS = {"yes": ("met", "✓ met"), "no": ("missed", "✗ not met"), "": ("open", "–")}
-SPELLINGS = {"true": "yes", "1": "yes", "false": "no", "0": "no"}
 MINUS = "−"
 
 
@@ -48,11 +47,9 @@ def evidence_html(path: Path) -> str:
         if row["group"] != group:
             group = row["group"]
             rows.append(f'<tr class="group"><th colspan="5">{escape(group)}</th></tr>')
-        met = row["met"].strip().lower()
-        met = SPELLINGS.get(met, met)
-        if met not in VERDICTS:
+        if row["met"] not in VERDICTS:
             raise InputError(f"{path}: met is {row['met']!r} for {row['claim']!r}; use yes, no or nothing")
-        kind, verdict = VERDICTS[met]
+        kind, verdict = VERDICTS[row["met"]]
         numbers = _numbers(row, path)
         value = f"<b>{numbers['estimate']}</b>"
         if numbers["low"] or numbers["high"]:

@@ -107,6 +107,14 @@ def test_shuffled_feeds_other_types_the_same_in_every_seed(run: Run, bench: Benc
     assert json.loads((folder / "method.json").read_text())["label"] == "Toy (shuffled exemplar)"
 
 
+def test_a_control_prepares_from_the_other_end(run: Run, toy: Path) -> None:
+    run("shuffled", exemplars="shuffled")
+    prepared = [line.split()[1] for line in toy.read_text().splitlines() if line.startswith("prepare")]
+    assert len(prepared) == 6 and prepared == sorted(prepared, reverse=True)
+    run("own")
+    assert toy.read_text().count("prepare") == 6  # the cache is shared
+
+
 def test_copying_a_shuffled_exemplar(run: Run, bench: Bench) -> None:
     folder = run("copy", "baselines.copy_exemplar_after", exemplars="shuffled")
     fed = {row["exemplar_id"]: row["fed_exemplar_id"] for row in rows_of(folder, "exemplars.csv")}

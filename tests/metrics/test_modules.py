@@ -2,14 +2,19 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from metric_toys import photo
+from metric_toys import photo, write_edits
+from PIL import Image
 
+from editclip.data.bench import Bench
 from editclip.errors import InputError
 from editclip.metrics import EC2EC, EC2T
+from editclip.metrics.editclip import EditClipScores
+from editclip.metrics.scores import Setting, read_edits
 from editclip.model import EditCLIP
 from editclip.provenance import import_closure
 
@@ -38,6 +43,21 @@ def test_ec2ec_compares_the_exemplar_pair_with_the_edit(editclip_folder: Path) -
     metric.reset()
     metric.update(BEFORE[:1], AFTER[:1], BEFORE[:1], AFTER[:1])
     assert float(metric.compute()) == pytest.approx(1, abs=1e-5)
+
+
+def test_three_lines_give_the_scores_of_the_table(
+    setting: Callable[..., Setting], bench: Bench, editclip_folder: Path, tmp_path: Path
+) -> None:
+    edits = [(e.sample, e.path) for e in read_edits(write_edits(tmp_path / "edits", bench) / "seed=0", bench) if e.path]
+    scores = EditClipScores(setting({})).score(edits)
+    ec2t, ec2ec = EC2T(editclip_folder), EC2EC(editclip_folder)
+    for (sample, path), score in zip(edits, scores, strict=True):
+        before, after, query = (bench.image(n) for n in (sample.exemplar_before, sample.exemplar_after, sample.query))
+        with Image.open(path) as output:
+            found = ec2t([query], [output], [sample.instruction]), ec2ec([before], [after], [query], [output])
+        assert [float(value) for value in found] == pytest.approx([score[m].value for m in ("ec2t", "ec2ec")], abs=1e-6)
+    means = [sum(score[metric].value or 0 for score in scores) / len(scores) for metric in ("ec2t", "ec2ec")]
+    assert [float(ec2t.compute()), float(ec2ec.compute())] == pytest.approx(means, abs=1e-6)
 
 
 def test_states_of_several_processes_are_summed(editclip_folder: Path) -> None:

@@ -10,7 +10,7 @@ from metric_toys import photo, write_edits
 from editclip.data.bench import Bench
 from editclip.errors import InputError
 from editclip.metrics.lpips import LPIPS
-from editclip.metrics.perceptual import distances, load_network, network_digest, to_input
+from editclip.metrics.perceptual import distance, load_network, network_digest, to_input, unit_features
 from editclip.metrics.scores import Setting, read_edits
 
 CONFIG = {"nets": ["alex"], "trunk": "random", "resolution": 64}
@@ -36,7 +36,8 @@ def test_distance_equals_the_sum_by_hand(net: str) -> None:
     network = load_network(net, "random")
     batch = to_input([photo(1), photo(2), photo(3)], 64)
     with torch.inference_mode():
-        found = distances(network, batch[0], batch[1:])
+        maps = unit_features(network, batch)
+        found = distance(network, [layer[:1] for layer in maps], [layer[1:] for layer in maps])
         package = network(batch[:1].expand(2, -1, -1, -1), batch[1:]).flatten()
         expected = [by_hand(network, batch[0], image) for image in batch[1:]]
     assert found.tolist() == pytest.approx(expected, abs=1e-5)
@@ -44,13 +45,18 @@ def test_distance_equals_the_sum_by_hand(net: str) -> None:
     assert min(expected) > 1e-3 and abs(expected[0] - expected[1]) > 1e-4
 
 
-def test_an_identical_output_has_distance_zero_and_neighbours_change_nothing() -> None:
-    network, batch = load_network("alex", "random"), to_input([photo(1), photo(1), photo(2), photo(3)], 64)
-    with torch.inference_mode():
-        together = distances(network, batch[0], batch[1:])
-        alone = [distances(network, batch[0], image[None]).item() for image in batch[1:]]
-    assert together[0] == 0
-    assert together.tolist() == alone
+def test_an_identical_output_has_distance_zero_and_company_changes_nothing(
+    setting: Callable[..., Setting], bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = {sample.sample_id: bench.image(sample.query) for sample in bench.samples[:2]}
+    folder = write_edits(tmp_path / "edits", bench, same) / "seed=0"
+    edits = [(e.sample, e.path) for e in read_edits(folder, bench)]
+    family = LPIPS(setting(CONFIG))
+    together = [score["lpips_alex"].value for score in family.score(edits)]
+    assert together[:2] == [0, 0] and min(together[2:]) > 1e-3
+    for number, edit in enumerate(edits):
+        monkeypatch.setenv("EDITCLIP_CACHE", str(tmp_path / f"cache of {number}"))
+        assert family.score([edit])[0]["lpips_alex"].value == together[number]
 
 
 def test_the_random_trunk_is_always_the_same_and_leaves_the_random_state_alone() -> None:

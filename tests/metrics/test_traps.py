@@ -47,7 +47,7 @@ from editclip.metrics.editclip import EditClipScores
 from editclip.metrics.ground_truth import GroundTruthScores
 from editclip.metrics.lpips import LPIPS
 from editclip.metrics.modules import EC2T, to_uint8
-from editclip.metrics.perceptual import distances, load_network, to_input
+from editclip.metrics.perceptual import distance, load_network, to_input, unit_features
 from editclip.metrics.scores import Score, Setting, card, read_edits, read_frame
 from editclip.model import Clip, EditCLIP
 
@@ -127,7 +127,8 @@ def test_01_lpips_gets_minus_one_to_one() -> None:
     assert torch.allclose(right_input, wrong_input * 2 - 1, atol=1e-6)
     assert right_input.min() < -0.5 and right_input.max() > 0.5
     with torch.inference_mode():
-        right, wrong = (float(distances(network, x[0], x[1:])) for x in (right_input, wrong_input))
+        maps = [[unit_features(network, image) for image in x.split(1)] for x in (right_input, wrong_input)]
+        right, wrong = (float(distance(network, *pair)) for pair in maps)
         assert right == pytest.approx(float(network(*wrong_input.split(1), normalize=True)), abs=1e-5)
     assert abs(right - wrong) > CLEARLY
 

@@ -9,12 +9,21 @@ TABLES = [
     "table1_full.tex",
 ]
 
+EDITS = [f"{RUN}/edits/{m}/seed={s}" for m in METHODS for s in seeds_of(m)]
+SCORES = [f"{RUN}/scores/{m}/{family}" for m in METHODS for family in FAMILIES]
+
+
+def methods_as(*keys):
+    """The methods' entries with some of their keys."""
+    return [{key: method[key] for key in keys} for method in METHODS.values()]
+
 
 rule tables:
     input:
         bench=f"{RUN}/bench",
-        edits=[f"{RUN}/edits/{m}/seed={s}" for m in METHODS for s in seeds_of(m)],
-        scores=[f"{RUN}/scores/{m}/{family}" for m in METHODS for family in FAMILIES],
+        edits=EDITS,
+        scores=SCORES,
+        runtime=[f"{RUN}/runtime/{m}" for m in TIMED],
         paper="paper/table1.csv",
     output:
         directory(f"{RUN}/tables"),
@@ -31,13 +40,9 @@ rule tables:
                 "paper": input.paper,
                 "seeds": config["run"]["seeds"],
                 "statistics": config["statistics"],
-                "methods": [
-                    {
-                        key: m[key]
-                        for key in ("name", "editor", "exemplars", "seeds", "tables")
-                    }
-                    for m in config["methods"]
-                ],
+                "methods": methods_as(
+                    "name", "editor", "exemplars", "seeds", "tables"
+                ),
             }
         ),
         scores=lambda wildcards, input: Path(input.scores[0]).parents[1],
@@ -47,7 +52,41 @@ rule tables:
         "Aggregating scores into tables"
     shell:
         "python -m editclip.report.tables --config {params.config:q} --bench {input.bench}"
-        " --scores {params.scores} --edits {params.edits} --out {output} 2> >(tee {log} >&2)"
+        " --scores {params.scores} --edits {params.edits} --runtime {input.runtime} --out {output} 2> >(tee {log} >&2)"
+
+
+rule evidence:
+    input:
+        bench=f"{RUN}/bench",
+        edits=EDITS,
+        scores=SCORES,
+        representation=[f"{RUN}/representation"] if config["representation"] else [],
+    output:
+        f"{RUN}/evidence.csv",
+    log:
+        f"{RUN}/logs/evidence.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        config=as_json(
+            {
+                "seeds": config["run"]["seeds"],
+                "statistics": config["statistics"],
+                "methods": methods_as(
+                    "name", "editor", "exemplars", "seeds", "tables", "options"
+                ),
+            }
+        ),
+        scores=lambda wildcards, input: Path(input.scores[0]).parents[1],
+        edits=lambda wildcards, input: Path(input.edits[0]).parents[1],
+        code=code_digest("editclip.report.evidence"),
+    message:
+        "Weighing the evidence"
+    shell:
+        "python -m editclip.report.evidence --config {params.config:q} --bench {input.bench}"
+        " --scores {params.scores} --edits {params.edits} --representation {input.representation}"
+        " --out {output} 2> >(tee {log} >&2)"
 
 
 # Each notebook of the folder is rendered into the report's files; a new one needs no rule.
@@ -62,6 +101,7 @@ rule notebook:
     input:
         notebook="notebooks/{notebook}.ipynb",
         tables=f"{RUN}/tables",
+        evidence=f"{RUN}/evidence.csv",
         style="editclip/report/templates/table.css",
     output:
         html=f"{RUN}/notebooks/{{notebook}}.html",
@@ -92,6 +132,7 @@ rule notebook:
 rule report:
     input:
         tables=f"{RUN}/tables",
+        evidence=f"{RUN}/evidence.csv",
         notebooks=expand(f"{RUN}/notebooks/{{notebook}}.html", notebook=NOTEBOOKS),
         figures=expand(f"{RUN}/figures/{{notebook}}", notebook=NOTEBOOKS),
         templates=watched("editclip/report/templates"),

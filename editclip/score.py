@@ -1,0 +1,239 @@
+r"""Score a folder of outputs, whoever made them: a row of Table 1 with intervals, beside the paper's rows.
+
+    editclip score --edits DIR --bench TREE [--texts FILE] [--out DIR]
+
+DIR holds `<sample_id>.png` (or jpg, webp) files, or folders `seed=<s>` of them; TREE is a benchmark in TOP-Bench's
+layout, `<root>/<group>/<type>/{train,test}/<id>_{0,1}.{jpg,png}`, or a folder that `editclip bench` made of one. A
+sample is one exemplar pair for one query: `<group>-<type>-<exemplar>-<query>`. Nothing is trained and no method is
+imported. Files that are missing, unreadable or of no sample are named and counted in the row's notes, and the rest is
+scored; images of another size are squashed to R×R as the benchmark's own are. What was encoded once is kept, so that a
+second call encodes only what is new.
+
+Metric settings, R and the statistics come from --config, the weights of CLIP and EditCLIP from what that run has made
+in results/<run>/weights, unless --weights says otherwise. The micro run's own edits, then a folder of photographs:
+
+    editclip score --edits results/micro/edits/editclip --bench results/micro/bench
+    editclip score --edits my_outputs --bench data/top-bench --texts texts.jsonl --config config/paper.yaml \
+        --weights clip=clip-vit-large-patch14 editclip=EditCLIP --name mine --conditioning exemplar
+
+--out gets table1.csv (the row), table1.md (the same with intervals and the paper's rows), table1_full.csv (every
+metric, per family and type), the scores of every sample, and provenance.json.
+"""
+
+import argparse
+import csv
+import json
+import logging
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from editclip import stage
+from editclip.config import checked_config
+from editclip.data import bench as benches
+from editclip.data.bench import Bench
+from editclip.errors import InputError, nearest
+from editclip.metrics.families import FAMILIES
+from editclip.metrics.outputs import Outputs, collect
+from editclip.metrics.scores import Edit, Setting, write_family
+from editclip.provenance import ROOT, code_digest
+from editclip.storage import atomic_folder, cache_folder, file_digest, path_digest, write_json
+
+MODULE = "editclip.score"
+CONFIG, SCHEMA = ROOT / "config" / "micro.yaml", ROOT / "workflow" / "schemas" / "config.schema.yaml"
+PAPER = ROOT / "paper" / "table1.csv"
+BENCH_KEYS = ("resolution", "max_pixels", "skip_incomplete", "expect", "strict")
+CONDITIONING = ("text", "exemplar", "none")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Whose outputs are scored: a name, what the method is conditioned on, whose exemplars it got."""
+
+    name: str
+    conditioning: str
+    exemplars: str
+
+
+def read_bench(
+    given: Path, texts: Path | None, config: Mapping[str, Any], resolution: int | None, threads: int
+) -> Bench:
+    """The benchmark in `given`: a bench folder as it is, or a tree, of which one is built in the cache.
+
+    Args:
+        given: a folder with manifest.csv, or a tree.
+        texts: instructions and captions of a tree.
+        config: section `bench` of the config.
+        resolution: R, if not the config's.
+        threads: images decoded at once.
+
+    Raises:
+        InputError: it is neither, or `texts` or another `resolution` is given for a bench folder, which has its own.
+    """
+    if (given / "manifest.csv").is_file():
+        bench = Bench.load(given)
+        if texts or resolution not in (None, bench.resolution):
+            raise InputError(
+                f"{given} is a finished bench of {bench.resolution} px with its own texts: give the tree it was made "
+                "of with --texts or --resolution"
+            )
+        return bench
+    if texts is not None and not texts.is_file():
+        raise InputError(f"the texts {texts} do not exist: editclip texts writes the rows to fill in")
+    settings = {key: config[key] for key in BENCH_KEYS} | {"name": given.resolve().name}
+    settings |= {"resolution": resolution} if resolution else {}
+    if not given.is_dir():
+        raise InputError(f"the benchmark {given} is not a folder")
+    inputs = [path_digest(given), path_digest(texts) if texts else None]
+    folder = cache_folder("bench", settings, *inputs, code_digest(benches.MODULE)) / "bench"
+    if not folder.is_dir():
+        with atomic_folder(folder) as temporary:
+            benches.build(given, settings, temporary, threads, texts)
+    return Bench.load(folder)
+
+
+def find_weights(config: Mapping[str, Any], given: Mapping[str, Path]) -> dict[str, Path]:
+    """The folders of all weights that metrics read: given, or made by the config's run, or of its source `path`.
+
+    Raises:
+        InputError: there is none, or a name is given that no metric reads.
+    """
+    needed = sorted({name for family in FAMILIES.values() for name in family.weights})
+    for name in given:
+        if name not in needed:
+            raise InputError(
+                f'no metric reads the weights "{name}"{nearest(name, needed)}: give {" and ".join(needed)}'
+            )
+    found = {}
+    for name in needed:
+        made, source = Path("results", config["run"]["name"], "weights", name), config["weights"][name]
+        found[name] = given.get(name) or (made if made.is_dir() else Path(source.get("path", made)))
+        if not found[name].is_dir():
+            raise InputError(
+                f"the weights {name} are not in {found[name]}: give --weights {name}=FOLDER, or make them with "
+                f"snakemake --cores all {made}"
+            )
+    return found
+
+
+def answer(
+    row: Row, outputs: Outputs, bench: Bench, weights: Mapping[str, Path], config: Mapping[str, Any], threads: int
+) -> Path:
+    """A folder of the cache with all that is written about a row; what is known already is not made again.
+
+    Of the same images, settings and code the answer is found without pandas and torch, which take longer to import
+    than this does to run.
+
+    Args:
+        row: whose outputs they are.
+        outputs: from `collect`.
+        bench: the benchmark.
+        weights: from `find_weights`.
+        config: a run's config.
+        threads: of torch.
+    """
+    edits = [(seed, edit) for seed, group in outputs.edits.items() for edit in group]
+    lines = [_edits_row(seed, edit, outputs) for seed, edit in edits]
+    settings = {name: config["metrics"][name] for name in ("batch_size", *FAMILIES)}
+    shown = [config["statistics"], config["run"]["label"], config["run"]["notice"], file_digest(PAPER)]
+    used = {name: path_digest(folder) for name, folder in weights.items()}
+    code, device = code_digest(MODULE, *(family.module for family in FAMILIES.values())), stage.device()
+    key = (asdict(row), lines, outputs.problems(), outputs.notes(), bench.digest, settings, shown, used, code, device)
+    folder = cache_folder("answers", *key) / "row"
+    if folder.is_dir():
+        return folder
+    from editclip.report.row import write_row
+
+    stage.use_threads(threads)
+    with atomic_folder(folder) as temporary:
+        for seed in outputs.edits:
+            place = temporary / "edits" / row.name / f"seed={seed}"
+            place.mkdir(parents=True)
+            write_json(place / "method.json", {"name": row.name, "conditioning": row.conditioning})
+            with (place / "edits.csv").open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(line for line in lines if line["seed"] == seed)
+        for name, family in FAMILIES.items():
+            place = temporary / "scores" / row.name / name
+            place.mkdir(parents=True)
+            setting = Setting(settings[name], bench, weights, settings["batch_size"], device)
+            write_family(place, family.build(setting), row.name, outputs.edits, bench)
+        method = {"name": row.name, "exemplars": row.exemplars, "seeds": list(outputs.edits)}
+        found = [f"{row.name}: {problem}" for problem in outputs.problems()] + _squashed(outputs, bench)
+        write_row(temporary, bench.folder, method, config, PAPER, found, outputs.notes())
+    return folder
+
+
+def _edits_row(seed: int, edit: Edit, outputs: Outputs) -> dict[str, Any]:
+    """The line of an output in edits.csv."""
+    name, problem = edit.sample.sample_id, edit.problem
+    line = {"sample_id": name, "seed": seed, "sha256": edit.sha256, "seconds": outputs.seconds.get((seed, name), "")}
+    return line | {"status": problem.status if problem else "ok", "reason": problem.reason if problem else ""}
+
+
+def _squashed(outputs: Outputs, bench: Bench) -> list[str]:
+    """What was done with images of another size, as a sentence, if there are any."""
+    sizes = ", ".join(f"{count} of {size}" for size, count in outputs.resized.items())
+    frame = f"{bench.resolution}×{bench.resolution}"
+    return [f"Squashed to {frame} px (bicubic), as the benchmark's own images are: {sizes}."] if sizes else []
+
+
+def _row(arguments: argparse.Namespace) -> Row:
+    """What is known of the method: from the arguments, or the method.json that the edits stage leaves."""
+    name = arguments.name or arguments.edits.resolve().name
+    if not re.fullmatch(r"[\w.+()-]+", name):
+        raise InputError(f"the name {name!r} is to be a folder's: give --name of letters, digits and . _ - + ( )")
+    cards = sorted(arguments.edits.rglob("method.json"))
+    card = json.loads(cards[0].read_text(encoding="utf-8")) if cards else {}
+    conditioning = arguments.conditioning or card.get("conditioning", "unknown")
+    return Row(name, conditioning, card.get("exemplars", "own"))
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = stage.parser(__doc__, out="results/scored/NAME")
+    parser.add_argument("--edits", type=Path, required=True, help="the folder of outputs")
+    parser.add_argument("--bench", type=Path, required=True, help="a tree in TOP-Bench's layout, or a bench folder")
+    parser.add_argument("--texts", type=Path, help="texts.jsonl of a tree (default: the tree's own)")
+    parser.add_argument(
+        "--config", type=stage.config_value, default=str(CONFIG), help="a run's config (default: the micro run's)"
+    )
+    parser.add_argument("--weights", type=stage.weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--name", help="of the row (default: the folder's)")
+    parser.add_argument("--conditioning", choices=CONDITIONING, help="what tells the method the edit, for the table")
+    parser.add_argument("--resolution", type=int, help="R, px of the frame of a tree (default: the config's)")
+    parser.add_argument("--batch-size", type=int, help="images of one encoder call (default: the config's)")
+    parser.add_argument("--strict", action="store_true", help="missing, unreadable or unknown files are an error")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line of `editclip score`."""
+    given = _arguments(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    config = checked_config(given.config, SCHEMA)
+    row, weights = _row(given), find_weights(config, dict(given.weights))
+    bench = read_bench(given.bench, given.texts, config["bench"], given.resolution, given.threads)
+    outputs = collect(given.edits, bench, config["bench"]["max_pixels"], given.threads)
+    problems = outputs.problems()
+    if problems and given.strict:
+        raise InputError(f"{given.edits}: {'; '.join(problems)}")
+    config["metrics"] |= {"batch_size": given.batch_size or config["metrics"]["batch_size"]}
+    inputs = {"bench": given.bench, "edits": given.edits, **weights, "paper": PAPER}
+    out = given.out or Path("results", "scored", row.name)
+    facts = {"module": MODULE, "config": config, "inputs": inputs, "threads": given.threads}
+    with stage.output_folder(out, **facts) as folder:
+        made = answer(row, outputs, bench, weights, config, given.threads)
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+    print((out / "table1.md").read_text(encoding="utf-8"))
+    for problem in problems:
+        print(f"warning: {problem}", file=sys.stderr)
+    print(f"{out} holds the row, all metrics and the scores of every sample", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    stage.run(main)
