@@ -40,6 +40,8 @@ def read_logs(weights: Path) -> dict[str, pd.DataFrame]:
     """The training log of every model under `weights` that was trained here, by name: step, loss and other columns."""
     logs = {}
     for path in sorted(weights.glob("[!.]*/logs/metrics.jsonl")):
+        if path.is_symlink():  # of weights that were trained elsewhere and linked here
+            continue
         log = pd.read_json(path, lines=True)
         if {"step", "loss"} <= set(log.columns) and len(log) > 1:
             logs[path.parent.parent.name] = log

@@ -1,8 +1,9 @@
-"""The notebook and the report, made from a planted run folder."""
+"""The notebooks and the report, made from a planted run folder."""
 
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -25,12 +26,12 @@ NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A planted run with tables and the executed notebook's figures."""
-    return planted(tmp_path_factory.mktemp("run"))
+    """A planted run with tables and the executed notebooks' figures."""
+    return planted(tmp_path_factory.mktemp("run"), NOTEBOOKS)
 
 
-def planted(folder: Path) -> Path:
-    """Fill `folder` with planted results, tables and the executed notebook."""
+def planted(folder: Path, notebooks: Sequence[str]) -> Path:
+    """Fill `folder` with planted results, tables and the executed notebooks."""
     write_run(folder)
     settings = config(ROOT / "paper" / "table1.csv")
     with pytest.MonkeyPatch.context() as patch:
@@ -38,7 +39,7 @@ def planted(folder: Path) -> Path:
                                    "--scores", str(folder / "scores"), "--edits", str(folder / "edits"), "--out",
                                    str(folder / "tables")])  # fmt: skip
         tables.main()
-    for notebook in NOTEBOOKS:
+    for notebook in notebooks:
         execute(notebook, folder, folder / f"{notebook}.ipynb")
     return folder
 
@@ -77,7 +78,7 @@ def test_the_notebooks_take_other_methods_and_seeds(tmp_path: Path, monkeypatch:
     """Without a method "editclip" or a seed 0, the rule looks at the first method that edits, over all its seeds."""
     methods = {"copy_query": ("none", "own", (1,), 0.0), "ip2p": ("text", "own", (2, 10), 0.2)}
     monkeypatch.setattr(run_folder, "METHODS", methods)
-    run = planted(tmp_path)
+    run = planted(tmp_path, ["pictures"])
     with Image.open(run / "figures" / "pictures" / "grid.png") as image:
         assert min(image.size) > 200
     table = read_table(run / "tables" / "table1.csv", ["method", "conditioning"])
@@ -123,10 +124,13 @@ def test_the_report_does_without_pictures_and_logs(run: Path, tmp_path: Path) ->
     assert "<img" not in html and "ip2p" in html
 
 
-def test_the_report_skips_what_a_killed_job_left(run: Path, tmp_path: Path) -> None:
+def test_the_report_skips_what_a_killed_job_left_or_another_run_trained(run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     left = copy / "weights" / ".clip.x1" / "logs"
     shutil.copytree(copy / "weights" / "clip" / "logs", left)
+    linked = copy / "weights" / "given" / "logs"
+    linked.mkdir(parents=True)
+    (linked / "metrics.jsonl").symlink_to(copy / "weights" / "clip" / "logs" / "metrics.jsonl")
     (copy / "edits" / "ip2p" / ".seed=0.x2").mkdir()
     (copy / "edits" / "ip2p" / ".seed=0.x2" / "provenance.json").write_text("{")
     (copy / "notebooks").mkdir(exist_ok=True)
