@@ -67,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="folder of a run, with triplets/ and weights/")
     parser.add_argument("--weights", type=Path, help="other weights than the run's")
-    parser.add_argument("--images", type=int, default=8, help="images of a batch")
+    parser.add_argument("--images", type=int, default=32, help="images of a batch, 32 as in the micro run")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     torch.set_num_threads(1)
