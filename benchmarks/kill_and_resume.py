@@ -9,6 +9,7 @@ apart, and nothing that was finished when a kill came may have been made anew. E
 """
 
 import argparse
+import contextlib
 import csv
 import os
 import random
@@ -24,6 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import torch
 import yaml
 
@@ -47,7 +49,7 @@ STEP = re.compile(r"\s*\d+%\|[^|]*\| (\d+)/\d+ \[")  # of a training's progress 
 
 @dataclass
 class Job:
-    """A job as the workflow's output tells of it; times in seconds of `time.monotonic`."""
+    """A job as the workflow's output tells of it; times in CPU seconds of the whole run (see `Attempt.clock`)."""
 
     message: str
     started: float
@@ -81,15 +83,25 @@ class Attempt:
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
+    def clock(self) -> float:
+        """CPU seconds of all its processes so far: unlike the wall's, they do not depend on what else runs here."""
+        total = 0.0
+        with contextlib.suppress(psutil.NoSuchProcess):
+            main = psutil.Process(self.process.pid)
+            for process in [main, *main.children(recursive=True)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    total += sum(process.cpu_times()[:4])  # own user and system, and those of ended children
+        return total
+
     def _read(self) -> None:
         current: Job | None = None
         for line in self.process.stdout or ():
             self.output.append(line)
             if match := STARTED.match(line):
-                current = self.jobs[int(match[1])] = Job(match[2].strip(), time.monotonic())
+                current = self.jobs[int(match[1])] = Job(match[2].strip(), self.clock())
             elif (match := FINISHED.match(line)) and int(match[1]) in self.jobs:  # `all` ends without having begun
                 self.jobs[int(match[1])].rule = match[2]
-                self.jobs[int(match[1])].finished = time.monotonic()
+                self.jobs[int(match[1])].finished = self.clock()
             elif current is not None and (match := STEP.match(line)):
                 current.step = int(match[1])
 
@@ -106,7 +118,7 @@ class Attempt:
 
 @dataclass
 class Kill:
-    """A kill planned `delay` seconds into a job, and what it met."""
+    """A kill planned `delay` CPU seconds into a job, and what it met."""
 
     message: str
     rule: str
@@ -156,12 +168,13 @@ def checkpoint_step(folder: Path, since: float) -> int:
 def wait_for(attempt: Attempt, pending: list[Kill]) -> tuple[Kill, Job] | None:
     """The first of the planned kills that is due, with its job; None when the run has ended before."""
     while attempt.process.poll() is None:
+        now = attempt.clock()
         for job in list(attempt.jobs.values()):
             for kill in pending:
-                late = time.monotonic() - job.started >= kill.delay
+                late = now - job.started >= kill.delay
                 if job.message == kill.message and (late or job.finished is not None):
                     return kill, job
-        time.sleep(0.02)
+        time.sleep(0.05)
     return None
 
 
@@ -252,7 +265,7 @@ def compare_runs(config: dict, given: argparse.Namespace, work: Path) -> tuple[s
     for number, (kill, kept) in enumerate(break_off(broken, given.cores, list(kills)), 1):
         again += sum(kept.get(name) != written for name, written in before.items())
         before = kept
-        lines.append(f"| {number} | {kill.message} | {kill.delay:.1f} s | {kill.met} |")
+        lines.append(f"| {number} | {kill.message} | {kill.delay:.1f} CPU s | {kill.met} |")
         sys.stderr.write(lines[-1] + "\n")
     now = finished_items(broken)
     again += sum(now.get(name) != written for name, written in before.items())
