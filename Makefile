@@ -11,7 +11,7 @@ INSTALLED := .venv/.installed
 RUN = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint format lock clean
+.PHONY: help setup reproduce test bench lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ reproduce: $(INSTALLED) ## the whole run, from nothing to results/table1.csv, on
 
 test: $(INSTALLED) ## all tests, two processes at a time
 	@$(RUN) python -m pytest -n 2 $(ARGS)
+
+bench: $(INSTALLED) ## measure anew what docs/statistics.md reports (minutes); more in benchmarks/README.md
+	@$(RUN) python benchmarks/interval_coverage.py --out docs/interval_coverage.csv --docs docs/statistics.md
 
 lint: $(INSTALLED) ## style, types and workflow checks; changes nothing
 	@$(RUN) ruff check .

@@ -35,6 +35,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/weights.smk"
 include: "workflow/rules/edit.smk"
+include: "workflow/rules/runtime.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/report.smk"
 

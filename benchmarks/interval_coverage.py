@@ -1,10 +1,11 @@
 """Measure what the intervals and p-values of the tables are worth, on simulated benches with a known truth.
 
-    python benchmarks/interval_coverage.py --out docs/interval_coverage.csv
+    python benchmarks/interval_coverage.py --out docs/interval_coverage.csv --docs docs/statistics.md
 
 A simulated value is a type effect + an exemplar effect + a query effect + the rest (interaction and noise). For every
 bench, size of the effects and distribution it reports how often an interval holds the truth, how wide it is, and how
-often a difference that does not exist is called significant. A Markdown table is written beside the CSV file.
+often a difference that does not exist is called significant. Besides the CSV file, it writes Markdown tables between
+the two markers of a document.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from editclip.storage import atomic_file
 Array = NDArray[np.float64]
 
 LEVEL = 0.95
+MARKERS = ("<!-- interval_coverage: begin -->", "<!-- interval_coverage: end -->")
 BLOCK = 250  # simulations that share their draws
 BATCH = 50  # simulated tables of one matrix product: as many as fit into some hundred MB
 TYPE_SPREAD = 0.5  # standard deviation of the type effects; the other effects sum to about 1
@@ -49,12 +51,12 @@ EFFECTS = {
 UNDEFINED = {"none": 0.0, "20 %": 0.2}
 # Standardised effects: symmetric, and bounded with a long tail to one side (skewness 1.6).
 SHAPE = (0.5, 3.0)
+BETA_MEAN = SHAPE[0] / sum(SHAPE)
+BETA_SPREAD = (SHAPE[0] * SHAPE[1] / (sum(SHAPE) ** 2 * (sum(SHAPE) + 1))) ** 0.5
 DISTRIBUTIONS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
     "normal": lambda random, size: random.standard_normal(size),
     "skewed": lambda random, size: (random.beta(*SHAPE, size) - BETA_MEAN) / BETA_SPREAD,
 }
-BETA_MEAN = SHAPE[0] / sum(SHAPE)
-BETA_SPREAD = (SHAPE[0] * SHAPE[1] / (sum(SHAPE) ** 2 * (sum(SHAPE) + 1))) ** 0.5
 
 
 @dataclass(frozen=True)
@@ -233,21 +235,31 @@ def markdown(rows: pd.DataFrame) -> str:
     return "\n".join(parts)
 
 
+def published(document: str, rows: pd.DataFrame) -> str:
+    """`document` with the tables between its two markers."""
+    before, after = document.split(MARKERS[0])[0], document.split(MARKERS[1])[1]
+    return f"{before}{MARKERS[0]}\n\n{markdown(rows)}\n{MARKERS[1]}{after}"
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="the CSV file to write; the Markdown goes beside it")
+    parser.add_argument("--out", type=Path, required=True, help="the CSV file to write")
+    parser.add_argument("--docs", type=Path, required=True, help="the Markdown document to put the tables into")
     parser.add_argument("--simulations", type=int, default=1000, help=f"benches a row, a multiple of {BLOCK} (1000)")
     parser.add_argument("--resamples", type=int, default=2000, help="bootstrap draws (2000)")
     parser.add_argument("--seed", type=int, default=20250326, help="of the simulations (20250326)")
     arguments = parser.parse_args()
     if arguments.simulations < BLOCK or arguments.simulations % BLOCK:
         parser.error(f"--simulations {arguments.simulations} is not a multiple of {BLOCK}")
+    document = arguments.docs.read_text(encoding="utf-8")
+    if any(document.count(marker) != 1 for marker in MARKERS):
+        parser.error(f"--docs {arguments.docs} must have each of the lines {' and '.join(MARKERS)} once")
     rows = measure(arguments.simulations, arguments.resamples, arguments.seed)
     with atomic_file(arguments.out) as file:
         rows.to_csv(file, index=False, float_format="%.4g", lineterminator="\n")
-    with atomic_file(arguments.out.with_suffix(".md")) as file:
-        file.write_text(markdown(rows), encoding="utf-8")
+    with atomic_file(arguments.docs) as file:
+        file.write_text(published(document, pd.read_csv(arguments.out)), encoding="utf-8")
 
 
 if __name__ == "__main__":

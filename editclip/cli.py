@@ -19,6 +19,7 @@ COMMANDS = {
     "texts": ("editclip.data.bench_texts", "write the texts.jsonl rows of a tree to fill in"),
     "weights": ("editclip.weights", "fetch and check weights from a path or a model hub"),
     "edits": ("editclip.editing.edits", "prepare, edit or gather with one method"),
+    "runtime": ("editclip.editing.runtime", "time single edits of one method"),
     "score": ("editclip.score", "score a folder of outputs: a row of Table 1 beside the paper's"),
     "tables": ("editclip.report.tables", "aggregate scores into tables"),
     "report": ("editclip.report.page", "render the HTML report of a run"),

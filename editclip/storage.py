@@ -7,6 +7,7 @@ that Snakemake deletes on failure, under a key made of everything that determine
 
 import contextlib
 import functools
+import glob
 import hashlib
 import importlib.metadata
 import json
@@ -37,13 +38,14 @@ def file_digest(path: str | Path) -> str:
 
 
 def path_digest(path: str | Path) -> str:
-    """SHA-256 of a file, or of a folder's relative names and contents (without provenance, logs and dot-files)."""
+    """SHA-256 of a file, or of a folder's relative names and contents (without provenance, logs and what is hidden)."""
     path = Path(path)
     if path.is_file():
         return file_digest(path)
     members = sorted(p for p in path.rglob("*") if p.is_file())
     relative = [(p.relative_to(path), p) for p in members]
-    counted = [(r, p) for r, p in relative if r.parts[0] not in UNDIGESTED and not r.name.startswith(".")]
+    shown = [(r, p) for r, p in relative if not any(part.startswith(".") for part in r.parts)]
+    counted = [(r, p) for r, p in shown if r.parts[0] not in UNDIGESTED]
     return digest([(r.as_posix(), file_digest(p)) for r, p in counted])
 
 
@@ -75,9 +77,14 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yield an empty temporary folder; when the block succeeds it replaces `path`, else it is removed."""
+    """Yield an empty temporary folder; when the block succeeds it replaces `path`, else it is removed.
+
+    What a killed process has left of an earlier one goes first.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[a-z0-9_]' * 8}"):  # as tempfile names them
+        shutil.rmtree(left, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     temporary.chmod(0o755)
     try:

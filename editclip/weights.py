@@ -87,6 +87,8 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "ip2p": _check_pipeline,
     "editclip": _check_editclip,
     "editclip_ip2p": _check_editclip_ip2p,
+    "prompt_diffusion": _check_pipeline,  # its ControlNet, a class of the baseline's own, is checked when it is loaded
+    "prompt_diffusion_edits": _check_pipeline,
 }
 
 

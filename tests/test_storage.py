@@ -75,3 +75,18 @@ def test_dot_files_do_not_enter_a_digest(tmp_path: Path) -> None:
     before = path_digest(tmp_path)
     (tmp_path / ".snakemake_timestamp").write_text("")
     assert path_digest(tmp_path) == before
+
+
+def test_what_a_killed_process_left_is_neither_digested_nor_kept(tmp_path: Path) -> None:
+    for name in (".weights.abcd_123", ".weights.more.abcd_123", ".weights", "weights.abcd_123"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").write_text("written")
+    before = path_digest(tmp_path)
+    with atomic_folder(tmp_path / "weights") as temporary:
+        (temporary / "model").write_text("whole")
+    assert {p.name for p in tmp_path.iterdir()} == {
+        ".weights.more.abcd_123", ".weights", "weights.abcd_123", "weights",
+    }  # fmt: skip
+    (tmp_path / ".weights" / "half").write_text("changed")
+    (tmp_path / "weights" / "model").unlink()
+    assert path_digest(tmp_path) == before

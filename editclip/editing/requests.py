@@ -5,6 +5,7 @@ cached under it.
 """
 
 import functools
+import itertools
 import random
 from collections import Counter
 from collections.abc import Mapping
@@ -24,7 +25,8 @@ def shuffled_exemplars(types: Mapping[str, tuple[str, str]], seed: int) -> dict[
     """A seeded permutation of exemplars in which none is replaced by one of its own edit type.
 
     Grouped by type and shifted by the size of the largest type, no exemplar meets its own type; random swaps that keep
-    it so then mix the types.
+    it so then mix the types. Where one type has more than half of the exemplars there is no such permutation: the
+    others' exemplars then stand in for its own several times, as evenly as can be, and its own for the others' once.
 
     Args:
         types: (group, edit type) by exemplar_id.
@@ -34,18 +36,23 @@ def shuffled_exemplars(types: Mapping[str, tuple[str, str]], seed: int) -> dict[
         exemplar_id fed, by exemplar_id.
 
     Raises:
-        InputError: one type has more than half of the exemplars, so that no such permutation exists.
+        InputError: there is one type only.
     """
     order = sorted(types, key=lambda e: (types[e], e))
     size = Counter(types.values())
     largest = max(size, key=lambda t: (size[t], t))
-    if 2 * size[largest] > len(order):
+    if len(size) == 1:
         raise InputError(
-            f"exemplars cannot be shuffled between edit types: {'/'.join(largest)} has {size[largest]} of "
-            f"{len(order)} exemplars; add exemplars of other types or take `shuffled` methods out of the config"
+            f"exemplars cannot be shuffled between edit types: {'/'.join(largest)} has all {len(order)} of them; "
+            "add exemplars of other types or take `shuffled` methods out of the config"
         )
-    fed = order[size[largest] :] + order[: size[largest]]
     draw = random.Random(seed)
+    if 2 * size[largest] > len(order):
+        own, others = ([e for e in order if (types[e] == largest) == wanted] for wanted in (True, False))
+        draw.shuffle(own)
+        draw.shuffle(others)
+        return {**dict(zip(own, itertools.cycle(others), strict=False)), **dict(zip(others, own, strict=False))}
+    fed = order[size[largest] :] + order[: size[largest]]
     for _ in range(20 * len(order)):
         i, j = draw.randrange(len(order)), draw.randrange(len(order))
         if types[order[i]] != types[fed[j]] and types[order[j]] != types[fed[i]]:

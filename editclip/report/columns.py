@@ -50,7 +50,10 @@ COLUMNS = {
     "psnr_inside": Column("PSNR inside", +1, "dB, output against ground truth inside the edit mask", 2),
     "wr_edit": Column("Win edit %", 0, "share of votes for EditCLIP against this row, edit quality", 1),
     "wr_pres": Column("Win pres. %", 0, "share of votes for EditCLIP against this row, preservation", 1),
-    "runtime_s": Column("Time s", -1, "seconds an edit", None),
+    "runtime_s": Column("Time s", -1, "seconds an edit, by itself, preparation of its exemplar included", None),
+    "runtime_amortised_s": Column(
+        "Time s (amortised)", -1, "the same, preparation shared by the exemplar's queries", None
+    ),
     "method": Column("Method", 0, ""),
     "conditioning": Column("Condition", 0, "what tells the method the edit"),
     "notes": Column("Notes", 0, ""),

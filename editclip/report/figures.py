@@ -1,28 +1,34 @@
-"""The drawings of the notebooks and the report. They only draw: every number comes from the tables.
+"""The charts of the notebooks. They only draw: every number comes from the tables.
 
-Small images are enlarged by whole factors with nearest-neighbour interpolation, so a pixel stays a pixel.
+A method has one colour and one marker in every chart of a run; controls are grey.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from PIL import Image
 
 from editclip.errors import InputError
 from editclip.report.columns import column
-from editclip.report.results import read_table
+from editclip.report.render import is_control
 
-MINIMUM_SIDE = 128  # px on paper: smaller frames are enlarged
-INK, SOFT, LINE = "#1f2430", "#6b7280", "#d7dae0"
+INK, SOFT, LINE, BAND = "#1f2430", "#6b7280", "#d7dae0", "#f5f6f8"
 ACCENT = "#2f6fb0"
+GREY = "#8a909c"  # controls
+# Okabe and Ito's colours, told apart by colour-blind readers too (Wong, Nature Methods 8:441, 2011), without the yellow
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+# Unit of a metric: that of the first entry its name starts with
+UNITS = {"s_visual_dist": "1 − cosine", "s_visual": "cosine", "clip": "cosine", "ec2": "cosine", "lpips": "distance",
+         "mse": "squared error", "psnr": "dB", "ssim": "similarity", "closer": "share"}  # fmt: skip
+DIRECTIONS = {1: "higher is better", -1: "lower is better", 0: ""}
 
 
 def style() -> None:
@@ -42,14 +48,138 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def enlarged(image: Image.Image, minimum: int = MINIMUM_SIDE) -> np.ndarray:
-    """RGB pixels of `image`, enlarged by the smallest whole factor that makes its short side at least `minimum` px."""
-    factor = max(1, -(-minimum // min(image.size)))
-    size = (image.width * factor, image.height * factor)
-    return np.asarray(image.convert("RGB").resize(size, Image.Resampling.NEAREST))
+@dataclass(frozen=True)
+class Look:
+    """How a method is drawn."""
+
+    colour: str
+    marker: str
+    control: bool
+
+    @property
+    def point(self) -> dict[str, Any]:
+        """Arguments of `plot` for its marker: full for methods, open for controls."""
+        return {"marker": self.marker, "color": self.colour, "markersize": 5 if self.control else 5.5,
+                "markerfacecolor": "white" if self.control else self.colour}  # fmt: skip
 
 
-def per_type(full: pd.DataFrame, metric: str, methods: Sequence[str] | None = None) -> Figure:
+def looks(table: pd.DataFrame) -> dict[str, Look]:
+    """The look of every row of table1.csv, by method, in the table's order."""
+    controls = table.apply(is_control, axis=1)
+    found = {}
+    for control, rows in table.groupby(controls, sort=False):
+        for i, method in enumerate(rows["method"]):
+            colour = GREY if control else COLOURS[i % len(COLOURS)]
+            found[method] = Look(colour, MARKERS[i % len(MARKERS)], bool(control))
+    return {method: found[method] for method in table["method"]}
+
+
+def measured(full: pd.DataFrame, scope: str, metrics: Sequence[str]) -> list[str]:
+    """Those of `metrics` that have a value somewhere in `scope` of table1_full.csv."""
+    known = full.loc[(full["scope"] == scope) & full["mean"].notna(), "metric"]
+    return [metric for metric in metrics if (known == metric).any()]
+
+
+def overall(full: pd.DataFrame, methods: Mapping[str, Look], metrics: Sequence[str]) -> Figure:
+    """Mean and interval of every method over the whole bench: a panel a metric, a line a method.
+
+    Args:
+        full: table1_full.csv; without its columns low and high, only the means are drawn.
+        methods: what `looks` gives; the lines, in order.
+        metrics: the panels, in order, at least one.
+    """
+    count = min(4, len(metrics))
+    rows = -(-len(metrics) // count)
+    size = (1.6 + 2.5 * count, rows * (1.15 + 0.3 * len(methods)))
+    figure, panels = plt.subplots(rows, count, figsize=size, squeeze=False, sharey=True, layout="constrained")
+    heights = {method: float(i) for i, method in enumerate(methods)}
+    for axes in panels.flat[len(metrics) :]:
+        axes.axis("off")
+    for axes, metric in zip(panels.flat, metrics, strict=False):
+        mine = full[(full["scope"] == "all") & (full["metric"] == metric)]
+        for method, look in methods.items():
+            _whiskers(axes, mine[mine["method"] == method], heights, "method", look)
+        _name(axes, metric)
+        axes.set_ylim(len(methods) - 0.4, -0.6)
+        axes.set_yticks(list(heights.values()), [m.replace("_", " ") for m in heights], fontsize=9)
+    for first in panels[:, 0]:
+        for text, look in zip(first.get_yticklabels(), methods.values(), strict=True):
+            text.set_color(GREY if look.control else INK)
+    return figure
+
+
+def by_scope(full: pd.DataFrame, methods: Mapping[str, Look], scope: str, metrics: Sequence[str]) -> Figure:
+    """Mean and interval per edit type or family: a panel a metric, a band a type, a line in it a method.
+
+    Bands are sorted by the mean of the methods (not the controls) in the first metric, the hardest on top. Controls
+    share the last line of a band.
+
+    Args:
+        full: table1_full.csv; without its columns low and high, only the means are drawn.
+        methods: what `looks` gives.
+        scope: "type" or "family".
+        metrics: the panels, in order.
+
+    Raises:
+        InputError: the table lacks one of the metrics in that scope.
+    """
+    if missing := set(metrics) - set(measured(full, scope, metrics)):
+        raise InputError(f"table1_full.csv has no rows of {min(missing)!r} per {scope}: score that metric first")
+    shown = full[(full["scope"] == scope) & full["mean"].notna()]
+    rivals = [m for m, look in methods.items() if not look.control] or list(methods)
+    first = shown[(shown["metric"] == metrics[0]) & shown["method"].isin(rivals)].groupby("scope_value")["mean"].mean()
+    values = [str(v) for v in first.sort_values(ascending=column(metrics[0]).better >= 0, kind="stable").index]
+    values += [v for v in shown["scope_value"].unique() if v not in values]  # what no method has, a control may
+    lanes = {m: (len(rivals) if look.control else rivals.index(m)) for m, look in methods.items()}
+    step = 1 / (max(lanes.values()) + 1.8)
+    size = (2.2 + 3.6 * len(metrics), 1.3 + 0.135 * len(values) / step)
+    figure, panels = plt.subplots(1, len(metrics), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    for axes, metric in zip(panels.flat, metrics, strict=True):
+        mine = shown[shown["metric"] == metric]
+        for i in range(0, len(values), 2):
+            axes.axhspan(i - 0.5, i + 0.5, color=BAND, zorder=0)
+        for method, look in methods.items():
+            shift = (lanes[method] - max(lanes.values()) / 2) * step
+            heights = {value: i + shift for i, value in enumerate(values)}
+            _whiskers(axes, mine[mine["method"] == method], heights, "scope_value", look)
+        _name(axes, metric)
+        axes.grid(visible=False, axis="y")
+        axes.set_ylim(len(values) - 0.5, -0.5)
+        axes.set_yticks(range(len(values)), [fill(v.replace("_", " "), 24) for v in values], fontsize=9, color=INK)
+    _key(figure, methods)
+    return figure
+
+
+def _whiskers(
+    axes: "matplotlib.axes.Axes", rows: pd.DataFrame, heights: Mapping[str, float], key: str, look: Look
+) -> None:
+    """One method's points with their intervals (where the table has them) at the height of each row's `key`."""
+    rows = rows[rows["mean"].notna()].reindex(columns=[key, "mean", "low", "high"])
+    y = [heights[value] for value in rows[key]]
+    order = 2 if look.control else 4
+    axes.hlines(y, rows["low"], rows["high"], color=look.colour, linewidth=1.2 if look.control else 1.8, zorder=order)
+    axes.plot(rows["mean"], y, linestyle="none", zorder=order + 1, **look.point)
+
+
+def _name(axes: "matplotlib.axes.Axes", metric: str) -> None:
+    """Title and axis of a metric's panel."""
+    axes.set_title(column(metric).label)
+    unit = next((unit for start, unit in UNITS.items() if metric.startswith(start)), "")
+    axes.set_xlabel(", ".join(filter(None, (unit, DIRECTIONS[column(metric).better]))), fontsize=8.5)
+    axes.tick_params(axis="x", labelsize=8.5)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.locator_params(axis="x", nbins=5)
+
+
+def _key(figure: Figure, methods: Mapping[str, Look]) -> None:
+    """Which colour and marker is which method, above the panels."""
+    lines = [matplotlib.lines.Line2D([], [], linewidth=1.5, **look.point) for look in methods.values()]
+    names = [m.replace("_", " ") for m in methods]
+    figure.legend(lines, names, loc="outside upper left", ncols=min(6, len(names)), fontsize=9)
+
+
+def heat_map(full: pd.DataFrame, metric: str, methods: Sequence[str] | None = None) -> Figure:
     """A heat map of `metric`, edit types (grouped by family) down and methods across, the mean in each cell.
 
     Args:
@@ -78,152 +208,4 @@ def per_type(full: pd.DataFrame, metric: str, methods: Sequence[str] | None = No
     axes.tick_params(length=0)
     axes.set_xticks(axes.get_xticks(), [fill(m.replace("_", " "), 11) for m in wide.columns], rotation=0, fontsize=9)
     axes.set_yticks(axes.get_yticks(), [t.replace("_", " ") for t in wide.index], rotation=0, fontsize=9)
-    return figure
-
-
-def grid_reference(run: Path, table: pd.DataFrame, wanted: str) -> tuple[pd.DataFrame, int]:
-    """EditCLIP scores, over all its seeds, of the method by which the grid's samples are chosen, and its first seed.
-
-    Args:
-        run: folder of the run.
-        table: table1.csv.
-        wanted: that method; where the run lacks it, the first that is conditioned on something, else the first.
-
-    Raises:
-        InputError: its scores are missing.
-    """
-    methods = table["method"].tolist()
-    conditioned = table.loc[table["conditioning"] != "none", "method"].tolist()
-    folder = run / "scores" / (wanted if wanted in methods else [*conditioned, *methods][0]) / "editclip"
-    seeds = sorted(int(path.stem.removeprefix("seed=")) for path in folder.glob("seed=*.csv"))
-    if not seeds:
-        raise InputError(f"{folder} has no scores: run the editclip metrics of this method first")
-    columns = ("sample_id", "metric", "value", "status")
-    return pd.concat([read_table(folder / f"seed={seed}.csv", columns) for seed in seeds], ignore_index=True), seeds[0]
-
-
-def exemplar_rows(samples: pd.DataFrame, scores: pd.DataFrame, count: int) -> list[str]:
-    """The samples that the grid shows, by rule: nobody picks.
-
-    Edit types are taken in turn from the families (both in manifest order) until there are `count`; of each type, the
-    sample with the median EC2EC of the reference method (mean over seeds; the lower of two medians, ties by id).
-
-    Args:
-        samples: manifest indexed by sample_id.
-        scores: long scores of the reference method, with metric "ec2ec".
-        count: number of types.
-
-    Raises:
-        InputError: the reference method has no EC2EC at all.
-    """
-    valid = scores[(scores["metric"] == "ec2ec") & (scores["status"] == "ok")]
-    means = valid.assign(value=valid["value"].astype(float)).groupby("sample_id")["value"].mean()
-    types: dict[str, list[tuple[str, str]]] = {}
-    scored = samples[samples.index.isin(means.index)]
-    for row in scored.drop_duplicates(["group", "edit_type"]).to_dict("records"):
-        types.setdefault(row["family"], []).append((row["group"], row["edit_type"]))
-    if not types:
-        raise InputError("the reference method of the grid has no EC2EC score: score it first")
-    turns = [kinds[i] for i in range(max(map(len, types.values()))) for kinds in types.values() if i < len(kinds)]
-    rank = {family: i for i, family in enumerate(types)}
-    chosen = []
-    for group, kind in turns[:count]:
-        mine = scored[(scored["group"] == group) & (scored["edit_type"] == kind)]
-        ranked = sorted(mine.index, key=lambda s: (means[s], s))
-        chosen.append(ranked[(len(ranked) - 1) // 2])
-    return sorted(chosen, key=lambda s: rank[str(samples.loc[s, "family"])])
-
-
-@dataclass(frozen=True)
-class GridRow:
-    """One line of the grid: a caption, a smaller second line and one image or None per column."""
-
-    caption: str
-    detail: str
-    images: tuple[Path | None, ...]
-
-
-def grid_rows(
-    run: Path, samples: pd.DataFrame, chosen: Sequence[str], methods: Sequence[str], seed: int
-) -> tuple[list[str], list[GridRow]]:
-    """Column titles and lines of the grid: exemplar before and after, query, the methods' outputs, ground truth.
-
-    A method without that seed shows its first one; an output that does not exist leaves a gap.
-    """
-    made = {m: _outputs(run / "edits" / m, seed) for m in methods}
-    truth = bool((samples.loc[list(chosen), "ground_truth"] != "").any())
-    titles = ["exemplar\nbefore", "exemplar\nafter", "query", *methods, *(["ground truth"] if truth else [])]
-    lines = []
-    for sample in chosen:
-        row = {name: str(samples.loc[sample, name]) for name in samples.columns}
-        given = [row["exemplar_before"], row["exemplar_after"], row["query"]]
-        images = [*(run / "bench" / g for g in given), *(made[m].get(sample) for m in methods)]
-        if truth:
-            images.append(run / "bench" / row["ground_truth"] if row["ground_truth"] else None)
-        lines.append(GridRow(row["edit_type"], row["instruction"], tuple(images)))
-    return titles, lines
-
-
-def _outputs(folder: Path, seed: int) -> dict[str, Path]:
-    wanted = folder / f"seed={seed}"
-    if not wanted.is_dir():
-        wanted = min(folder.glob("seed=*"), key=lambda p: int(p.name.removeprefix("seed=")), default=wanted)
-    made = read_table(wanted / "edits.csv", ("sample_id", "file", "status"))
-    made = made[made["status"] == "ok"]
-    return {s: wanted / f for s, f in zip(made["sample_id"], made["file"], strict=True)}
-
-
-def grid(titles: Sequence[str], rows: Sequence[GridRow], given: int = 3) -> Figure:
-    """Draw the picture grid; the first `given` columns are what the methods get and stand apart."""
-    gap = 0.18
-    widths = [1.0] * given + [gap] + [1.0] * (len(titles) - given)
-    size = (1.55 + 1.12 * len(titles), 0.7 + 1.12 * len(rows))
-    figure, axes = plt.subplots(len(rows), len(widths), figsize=size, squeeze=False, width_ratios=widths,
-                                gridspec_kw={"wspace": 0.05, "hspace": 0.06})  # fmt: skip
-    for i, row in enumerate(rows):
-        axes[i, given].axis("off")
-        cells = [*axes[i, :given], *axes[i, given + 1 :]]
-        for title, path, cell in zip(titles, row.images, cells, strict=True):
-            _picture(cell, path)
-            if i == 0:
-                cell.set_title(fill(title.replace("_", " ").replace("-", " "), 12), fontsize=9, loc="center", pad=6)
-        place = {"xycoords": "axes fraction", "ha": "right"}
-        label = fill(row.caption.replace("_", " "), 20)
-        cells[0].annotate(label, (-0.12, 0.56), va="bottom", fontsize=9, weight="bold", **place)
-        detail = fill(f"“{row.detail}”", 24) if row.detail else ""
-        cells[0].annotate(detail, (-0.12, 0.5), va="top", fontsize=7.5, color=SOFT, **place)
-    return figure
-
-
-def _picture(axes: "matplotlib.axes.Axes", path: Path | None) -> None:
-    axes.set(xticks=[], yticks=[])
-    axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set(visible=True, color=LINE, linewidth=0.8)
-    if path is None:
-        axes.text(0.5, 0.5, "no image", ha="center", va="center", fontsize=8, color=SOFT, transform=axes.transAxes)
-        return
-    with Image.open(path) as image:
-        axes.imshow(enlarged(image), interpolation="nearest")
-
-
-def training_curves(logs: dict[str, pd.DataFrame]) -> Figure:
-    """Loss against step, one panel per trained model: raw values pale, their running mean on top.
-
-    Args:
-        logs: frames with columns step and loss, by name of the weights.
-    """
-    columns, rows = 3, -(-len(logs) // 3)
-    figure, panels = plt.subplots(rows, columns, figsize=(11, 2.5 * rows), squeeze=False, layout="constrained")
-    for axes in panels.flat[len(logs) :]:
-        axes.axis("off")
-    for axes, (name, log) in zip(panels.flat, logs.items(), strict=False):
-        smooth = log["loss"].rolling(max(1, len(log) // 20), min_periods=1, center=True).mean()
-        axes.plot(log["step"], log["loss"], color=ACCENT, alpha=0.25, linewidth=0.8)
-        axes.plot(log["step"], smooth, color=ACCENT, linewidth=1.8)
-        if log["loss"].min() > 0 and log["loss"].max() > 20 * log["loss"].min():
-            axes.set_yscale("log")
-        axes.set(title=name.replace("_", " "))
-        axes.tick_params(labelsize=8)
-        axes.set_xlabel("step", fontsize=8)
     return figure

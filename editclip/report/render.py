@@ -298,7 +298,11 @@ def table1_html(table: pd.DataFrame, full: pd.DataFrame) -> str:
 
 def versus_html(versus: pd.DataFrame) -> str:
     """Ours beside the paper's in HTML."""
-    cells = versus_cells(versus)
+    return plain_html(versus_cells(versus))
+
+
+def plain_html(cells: pd.DataFrame) -> str:
+    """Texts as an HTML table without emphasis or small print."""
     mark = pd.DataFrame(False, index=cells.index, columns=cells.columns)
     small = pd.DataFrame("", index=cells.index, columns=cells.columns)
     return html_table(cells, [""] * cells.shape[1], mark, ["method"] * len(cells), small)

@@ -15,6 +15,7 @@ from editclip.errors import InputError
 
 SCORE_COLUMNS = ("method", "sample_id", "metric", "value", "status", "reason", "image_sha256")
 EDIT_COLUMNS = ("sample_id", "seed", "sha256", "seconds", "status", "reason")
+RUNTIME_COLUMNS = ("sample_id", "exemplar_queries", "prepare_seconds", "edit_seconds", "status", "reason")
 SAMPLE_COLUMNS = ("sample_id", "group", "edit_type", "family", "exemplar_id", "query_id", "exemplar_before",
                   "exemplar_after", "query", "instruction", "ground_truth")  # fmt: skip
 STATUSES = ("ok", "undefined", "skipped", "failed")
@@ -42,6 +43,8 @@ class RunResults:
         scores: long frame of method, seed, sample_id, group, edit_type, family, metric, value (NaN unless status is
             "ok"), status, reason.
         edits: long frame of method, seed, sample_id, seconds, status, reason.
+        runtime: one row a timed edit: method, sample_id, exemplar_queries, prepare_seconds, edit_seconds, status,
+            reason; none of a method that was not timed.
         cards: the scoring card of each metric family, the same for every method.
     """
 
@@ -49,6 +52,7 @@ class RunResults:
     samples: pd.DataFrame
     scores: pd.DataFrame
     edits: pd.DataFrame
+    runtime: pd.DataFrame
     cards: Mapping[str, Mapping[str, Any]]
 
 
@@ -110,7 +114,14 @@ def read_samples(bench: Path) -> pd.DataFrame:
     return frame.set_index("sample_id")
 
 
-def read_run(config: Mapping[str, Any], bench: Path, scores: Path, edits: Path, table: str = "table1") -> RunResults:
+def read_run(
+    config: Mapping[str, Any],
+    bench: Path,
+    scores: Path,
+    edits: Path,
+    runtime: Sequence[Path] = (),
+    table: str = "table1",
+) -> RunResults:
     """Read and check all methods that `config` puts into `table`.
 
     Args:
@@ -118,6 +129,7 @@ def read_run(config: Mapping[str, Any], bench: Path, scores: Path, edits: Path, 
         bench: folder with manifest.csv.
         scores: folder of <method>/<family>/{card.json, seed=<s>.csv}.
         edits: folder of <method>/seed=<s>/{method.json, edits.csv}.
+        runtime: a folder <method>/ with runtime.csv for each method that was timed.
         table: name of the table.
 
     Raises:
@@ -137,7 +149,12 @@ def read_run(config: Mapping[str, Any], bench: Path, scores: Path, edits: Path, 
     parts = [_scores(m, s, f, samples, digests, scores) for m in methods for f in families for s in m.seeds]
     long = pd.concat(parts, ignore_index=True)
     long = long.join(samples[["group", "edit_type", "family"]], on="sample_id")
-    return RunResults(methods, samples, long, made.drop(columns="sha256"), cards)
+    timed = (
+        pd.concat([_runtime(folder, samples) for folder in runtime])
+        if runtime
+        else pd.DataFrame(columns=["method", *RUNTIME_COLUMNS])
+    )
+    return RunResults(methods, samples, long, made.drop(columns="sha256"), timed, cards)
 
 
 def _method(entry: Mapping[str, Any], seeds: Sequence[int], edits: Path) -> Method:
@@ -172,6 +189,17 @@ def _edits(method: Method, seed: int, samples: pd.DataFrame, edits: Path) -> pd.
     frame["seconds"] = _numbers(frame["seconds"], timed, path, "seconds")
     frame = frame.assign(method=method.name, seed=seed)
     return frame[["method", "seed", "sample_id", "seconds", "status", "reason", "sha256"]]
+
+
+def _runtime(folder: Path, samples: pd.DataFrame) -> pd.DataFrame:
+    path = folder / "runtime.csv"
+    frame = read_table(path, RUNTIME_COLUMNS)
+    unknown = frame.loc[~frame["sample_id"].isin(samples.index), "sample_id"]
+    if len(unknown):
+        raise InputError(f"{path} names sample {unknown.iloc[0]!r}, which the bench lacks: make it again")
+    for name in ("exemplar_queries", "prepare_seconds", "edit_seconds"):
+        frame[name] = _numbers(frame[name], frame["status"] == "ok", path, name)
+    return frame[list(RUNTIME_COLUMNS)].assign(method=folder.name)
 
 
 def _scores(

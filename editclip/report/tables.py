@@ -1,6 +1,7 @@
 """Make Table 1 of a run: score files in, CSV, Markdown and LaTeX tables out.
 
-    python -m editclip.report.tables --config JSON --bench DIR --scores DIR --edits DIR --out results/<run>/tables
+    python -m editclip.report.tables --config JSON --bench DIR --scores DIR --edits DIR --runtime DIR … \
+        --out results/<run>/tables
 
 A cell is the mean over samples of the mean over seeds. An undefined, skipped or failed value enters no mean and is
 counted in the notes; a cell without any value is empty and the notes say why. docs/statistics.md says how the
@@ -148,11 +149,40 @@ def _uncertainty(valid: pd.DataFrame, key: str, settings: stats.Settings, refere
     return found
 
 
+def summarise_runtime(results: RunResults) -> pd.DataFrame:
+    """The seconds of an edit as rows of the full table, for the methods that were timed.
+
+    `runtime_s` counts the whole preparation of the exemplar, as for a user with one picture; `runtime_amortised_s` only
+    the share of one of the benchmark's queries of that exemplar. Means, as all cells are: they add up to a run's time.
+
+    Returns:
+        Columns `FULL`, two rows a method of scope "all"; `n` counts timed edits.
+    """
+    timed = results.runtime
+    seconds = {
+        "runtime_s": timed["prepare_seconds"] + timed["edit_seconds"],
+        "runtime_amortised_s": timed["prepare_seconds"] / timed["exemplar_queries"] + timed["edit_seconds"],
+    }
+    rows = []
+    for method in results.methods:
+        own = timed["method"] == method.name
+        failed = int((timed.loc[own, "status"] == "failed").sum())
+        for metric, values in seconds.items() if own.any() else ():
+            row: dict[str, Any] = {
+                "scope": "all",
+                "scope_value": "",
+                "method": method.name,
+                "conditioning": method.conditioning,
+            }
+            row |= {"metric": metric, "mean": values[own].mean(), "n": values[own].count(), "n_failed": failed}
+            rows.append(row | {"n_undefined": 0, "n_skipped": 0, "seeds": 1})
+    return pd.DataFrame(rows, columns=list(FULL))
+
+
 def headline(summary: pd.DataFrame, results: RunResults, label: str) -> pd.DataFrame:
     """Table 1: one row per method in config order, columns `columns.TABLE1`, missing cells NaN."""
     chosen = {**HEADLINE, "clip_dir": direction_metric(results)}
     whole = summary[summary["scope"] == "all"].set_index(["method", "metric"]).to_dict("index")
-    seconds = results.edits[results.edits["status"] == "ok"].groupby("method")["seconds"].mean()
     rows = []
     for method in results.methods:
         row: dict[str, Any] = {"method": method.name, "conditioning": method.conditioning}
@@ -160,7 +190,11 @@ def headline(summary: pd.DataFrame, results: RunResults, label: str) -> pd.DataF
             if (method.name, chosen[name]) not in whole:
                 raise InputError(f"{method.name} has no metric {chosen[name]!r} in its scores: score it again")
             row[name] = whole[method.name, chosen[name]]["mean"]
-        row |= {"wr_edit": None, "wr_pres": None, "runtime_s": seconds.get(method.name)}
+        row |= {
+            "wr_edit": None,
+            "wr_pres": None,
+            "runtime_s": whole.get((method.name, "runtime_s"), {}).get("mean", float("nan")),
+        }
         row["notes"] = "; ".join([f"run={label}", *_labels(results), *_gaps(method, chosen, whole, results)])
         rows.append(row)
     return pd.DataFrame(rows, columns=list(TABLE1))
@@ -170,8 +204,7 @@ def _labels(results: RunResults) -> list[str]:
     """What a reader must know about the columns of every row."""
     trunk = results.cards["lpips"]["lpips"]["trunk"]
     lpips = [f"lpips={trunk}"] if trunk != "imagenet" else []
-    runtime = "batch" if results.edits["seconds"].notna().any() else "none"
-    return [*lpips, f"clip_dir={CLIP_DIR[direction_metric(results)]}", "votes=none", f"runtime={runtime}"]
+    return [*lpips, f"clip_dir={CLIP_DIR[direction_metric(results)]}", "votes=none"]
 
 
 def _gaps(method: Method, chosen: Mapping[str, str], whole: Mapping[Any, Any], results: RunResults) -> list[str]:
@@ -186,18 +219,20 @@ def _gaps(method: Method, chosen: Mapping[str, str], whole: Mapping[Any, Any], r
     for column, metric in chosen.items():
         counts = whole[method.name, metric]
         if not counts["n"]:
-            notes.append(f"{column} empty: {_reason(results.scores, method.name, metric)}")
+            scores = results.scores[results.scores["metric"] == metric]
+            notes.append(f"{column} empty: {_reason(scores, method.name) or 'no reason recorded'}")
             continue
         missing = [status for status in ("undefined", "skipped") if counts[f"n_{status}"]]
         notes += [f"n_{status}={column}:{counts[f'n_{status}']}" for status in missing]
+    if not whole.get((method.name, "runtime_s"), {}).get("n"):
+        notes.append(f"runtime_s empty: {_reason(results.runtime, method.name) or 'not timed'}")
     return notes
 
 
-def _reason(scores: pd.DataFrame, method: str, metric: str) -> str:
-    """The commonest reason why `method` has no `metric`."""
-    rows = scores[(scores["method"] == method) & (scores["metric"] == metric)]
-    reasons = rows["reason"].mode()
-    return str(reasons.iloc[0]).replace(";", ",") if len(reasons) and reasons.iloc[0] else "no reason recorded"
+def _reason(rows: pd.DataFrame, method: str) -> str:
+    """The commonest reason in the rows of `method`, or ""."""
+    reasons = rows.loc[rows["method"] == method, "reason"].mode()
+    return str(reasons.iloc[0]).replace(";", ",") if len(reasons) else ""
 
 
 def against_paper(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
@@ -237,6 +272,7 @@ def write_tables(folder: Path, config: Mapping[str, Any], results: RunResults) -
     """Write table1, table1_full and table1_vs_paper into `folder`, each as CSV, Markdown and (not the last) LaTeX."""
     settings = stats.Settings(**config["statistics"])
     summary = summarise(long_scores(results), results.methods, settings, reference_row(config["methods"]))
+    summary = pd.concat([summary, summarise_runtime(results)], ignore_index=True).infer_objects()
     table = headline(summary, results, config["label"])
     paper = read_numbers(Path(config["paper"]), ("method", *MEASURED))
     versus = against_paper(table, paper)
@@ -260,14 +296,16 @@ def main() -> None:
     parser.add_argument("--bench", type=Path, required=True, help="bench folder with manifest.csv")
     parser.add_argument("--scores", type=Path, required=True, help="folder of <method>/<family>/seed=<s>.csv")
     parser.add_argument("--edits", type=Path, required=True, help="folder of <method>/seed=<s>/edits.csv")
+    parser.add_argument("--runtime", type=Path, nargs="*", default=[], help="folders <method>/ with runtime.csv")
     arguments = parser.parse_args()
     config = arguments.config
     for key in CONFIG:
         if key not in config:
             raise InputError(f"the config of the tables lacks {key!r}: give {', '.join(CONFIG)}")
-    results = read_run(config, arguments.bench, arguments.scores, arguments.edits)
+    results = read_run(config, arguments.bench, arguments.scores, arguments.edits, arguments.runtime)
     inputs = {"bench": arguments.bench / "manifest.csv", "scores": arguments.scores, "edits": arguments.edits}
     inputs["paper"] = Path(config["paper"])
+    inputs |= {f"runtime of {folder.name}": folder for folder in arguments.runtime}
     with stage.output_folder(arguments.out, module="editclip.report.tables", config=config, inputs=inputs) as folder:
         write_tables(folder, config, results)
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-import shutil
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -87,6 +87,7 @@ class RunState:
         self.step = 0
         self.totals: list[Mapping[str, Tensor]] = []
         self.validated = 0
+        self.log: list[str] = []
         self._resume()
         self.saved = time.monotonic()
         for module in modules.values():
@@ -125,8 +126,9 @@ class RunState:
             self.validated = self.step
         line["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         if self.main:
-            with open(self.folder / METRICS, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": self.step, **line}) + "\n")
+            self.log.append(json.dumps({"step": self.step, **line}))
+            with open(self.folder / METRICS, "a", encoding="utf-8") as file:  # to look at meanwhile
+                file.write(self.log[-1] + "\n")
             if done or time.monotonic() - self.saved >= self.recipe.checkpoint_seconds:
                 self._save()
         return line
@@ -139,9 +141,9 @@ class RunState:
             module.eval()
         if self.main:
             logs.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.folder / METRICS, logs / METRICS)
+            self._write_log(logs / METRICS)
             with SummaryWriter(str(logs)) as writer:
-                for line in map(json.loads, (logs / METRICS).read_text(encoding="utf-8").splitlines()):
+                for line in map(json.loads, self.log):
                     step = line.pop("step")
                     for name, value in line.items():
                         writer.add_scalar(name, value, step)
@@ -168,17 +170,19 @@ class RunState:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
+            "log": self.log,
         }
-        with atomic_file(self.folder / CHECKPOINT) as temporary:
-            torch.save(state, temporary)
+        with atomic_file(self.folder / CHECKPOINT) as temporary, open(temporary, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())  # a power cut must not leave the new name on an unwritten file
         self.saved = time.monotonic()
 
     def _resume(self) -> None:
-        """Load the checkpoint and forget log lines after it; without one, start an empty log."""
-        lines: list[str] = []
+        """Load the checkpoint, if there is one; the log becomes the one of its step."""
         if (self.folder / CHECKPOINT).is_file():
             state = torch.load(self.folder / CHECKPOINT, map_location="cpu", weights_only=True)
-            self.step, self.validated = state["step"], state["validated"]
+            self.step, self.validated, self.log = state["step"], state["validated"], state["log"]
             for name, module in self.modules.items():
                 module.load_state_dict(state["modules"][name])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -186,9 +190,10 @@ class RunState:
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
                 self.average.to(device=self.parameters[0].device)
-            kept = (self.folder / METRICS).read_text(encoding="utf-8").splitlines()
-            lines = [line for line in kept if json.loads(line)["step"] <= self.step]
         process_state().wait_for_everyone()
         if self.main:
-            with atomic_file(self.folder / METRICS) as temporary:
-                temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+            self._write_log(self.folder / METRICS)
+
+    def _write_log(self, path: Path) -> None:
+        with atomic_file(path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in self.log), encoding="utf-8")

@@ -12,6 +12,7 @@ from diffusers import (
     AutoencoderKL,
     EulerAncestralDiscreteScheduler,
     StableDiffusionInstructPix2PixPipeline,
+    StableDiffusionPipeline,
     UNet2DConditionModel,
 )
 from PIL import Image
@@ -155,10 +156,10 @@ def _tower(**more: Any) -> dict[str, Any]:
     return {**sizes, "hidden_act": "quick_gelu", **more}
 
 
-def _unet() -> UNet2DConditionModel:
+def _unet(in_channels: int = 8) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=SIZE // 2,
-        in_channels=8,
+        in_channels=in_channels,
         out_channels=4,
         block_out_channels=(16, 32),
         layers_per_block=1,
@@ -170,8 +171,23 @@ def _unet() -> UNet2DConditionModel:
     )
 
 
+def write_prompt_diffusion(folder: Path, ip2p: Path) -> None:
+    """Random weights in the layout of Prompt Diffusion's release, without zeros; the rest is taken from `ip2p`."""
+    from baselines.prompt_diffusion.network import PairQueryControlNet
+
+    unet = _unet(4)
+    controlnet = PairQueryControlNet.beside(unet, (4, 8))  # one stride, as the VAE
+    with torch.no_grad():
+        for parameter in controlnet.parameters():
+            if not parameter.any():
+                parameter.normal_(0, 0.2)
+    base = StableDiffusionInstructPix2PixPipeline.from_pretrained(ip2p, safety_checker=None)
+    StableDiffusionPipeline(**{**base.components, "unet": unet}, requires_safety_checker=False).save_pretrained(folder)
+    controlnet.save_pretrained(folder / "controlnet")
+
+
 def write_weights(folder: Path) -> dict[str, Path]:
-    """ip2p/, editclip/ and editclip_ip2p/ with random weights."""
+    """Random weights for every method in baselines/ and EditCLIP's own, by name."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         tokenizer = write_tokenizer(folder / "editclip")
@@ -208,4 +224,6 @@ def write_weights(folder: Path) -> dict[str, Path]:
         projection = {"proj.weight": torch.randn(16, 16) / 4, "proj.bias": torch.zeros(16)}
         projection |= {"norm.weight": torch.ones(16), "norm.bias": torch.zeros(16)}
         save_file(projection, folder / "editclip_ip2p" / "image_proj_model.safetensors")
-    return {name: folder / name for name in ("ip2p", "editclip", "editclip_ip2p")}
+        for name in ("prompt_diffusion", "prompt_diffusion_edits"):
+            write_prompt_diffusion(folder / name, folder / "ip2p")
+    return {path.name: path for path in folder.iterdir()}

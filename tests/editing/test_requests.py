@@ -1,5 +1,6 @@
 """Which exemplar, which inputs and which noise each sample gets."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,22 @@ def test_types_of_the_same_name_in_two_groups_are_different() -> None:
     assert fed == {"a": "b", "b": "a"}
 
 
-@pytest.mark.parametrize("sizes", [{"red": 3}, {"red": 3, "snow": 2}])
-def test_shuffled_needs_another_type_for_every_exemplar(tmp_path: Path, sizes: dict[str, int]) -> None:
-    bench = write_bench(tmp_path / "bench", sizes)
-    with pytest.raises(InputError, match="g/red has 3 of"):
+@pytest.mark.parametrize("sizes", [(8, 7), (7, 2, 1), (5, 1)])
+def test_shuffled_repeats_the_others_evenly_where_one_type_is_the_majority(sizes: tuple[int, ...]) -> None:
+    types = {f"{kind}-{i}": ("g", f"t{kind}") for kind, size in enumerate(sizes) for i in range(size)}
+    fed = shuffled_exemplars(types, 0)
+    assert sorted(fed) == sorted(types)
+    assert all(types[own] != types[other] for own, other in fed.items())
+    times = Counter(fed.values())
+    others = [times[e] for e in types if types[e] != ("g", "t0")]
+    assert sum(others) == sizes[0] and max(others) - min(others) <= 1
+    assert all(times[e] <= 1 for e in types if types[e] == ("g", "t0"))
+    assert fed == shuffled_exemplars(dict(reversed(types.items())), 0)
+
+
+def test_shuffled_needs_two_types(tmp_path: Path) -> None:
+    bench = write_bench(tmp_path / "bench", {"red": 3})
+    with pytest.raises(InputError, match="g/red has all 3 of them"):
         Requests(bench, parse_method(entry("editclip.method", exemplars="shuffled")), 0)
 
 

@@ -94,7 +94,7 @@ def test_the_row_is_that_of_the_workflow(
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "tables" / name).read_bytes()
     row = table(tmp_path / "out" / "table1.csv")[0]
     assert row["conditioning"] == "exemplar" and all(row[m] for m in ("lpips", "clip", "ec2t", "clip_dir", "ec2ec"))
-    assert float(row["runtime_s"]) == pytest.approx(0.1)  # what edits.csv says
+    assert row["runtime_s"] == "" and "runtime_s empty: not timed" in row["notes"]  # edits are not timed one by one
     whole = [r for r in table(tmp_path / "out" / "table1_full.csv") if r["scope"] == "all" and r["metric"] == "ec2ec"]
     assert float(whole[0]["low"]) < float(row["ec2ec"]) < float(whole[0]["high"])
 
@@ -143,7 +143,7 @@ def test_what_is_wrong_with_a_folder_is_named_and_the_rest_is_scored(
     assert "Squashed to 32×32 px (bicubic), as the benchmark's own images are: 1 of 50×40." in printed.out
     row = table(tmp_path / "out" / "table1.csv")[0]
     notes = row["notes"].split("; ")
-    assert {"n_failed=3", "n_missing=2", "n_unreadable=1", "n_extra=1", "n_squashed=1", "runtime=none"} <= set(notes)
+    assert {"n_failed=3", "n_missing=2", "n_unreadable=1", "n_extra=1", "n_squashed=1"} <= set(notes)
     assert row["conditioning"] == "unknown" and row["runtime_s"] == ""
     scores = rows_of(tmp_path / "out" / "scores" / "mine" / "clip" / "seed=0.csv")
     assert [scores[name, "clip"]["status"] for name in names] == ["failed"] * 3 + ["ok"] * 3

@@ -15,10 +15,12 @@ from PIL import Image
 from run_folder import TYPES, config, write_run
 
 from editclip.errors import InputError
-from editclip.report import figures, page, tables
-from editclip.report.results import read_samples, read_table
+from editclip.report import evidence_table, figures, origin, page, pictures, tables, training
+from editclip.report.results import read_json, read_samples, read_table
+from editclip.storage import write_json
 
 ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,8 @@ def planted(folder: Path) -> Path:
                                    "--scores", str(folder / "scores"), "--edits", str(folder / "edits"), "--out",
                                    str(folder / "tables")])  # fmt: skip
         tables.main()
-    execute(folder, folder / "executed.ipynb")
+    for notebook in NOTEBOOKS:
+        execute(notebook, folder, folder / f"{notebook}.ipynb")
     return folder
 
 
@@ -48,52 +51,53 @@ def _yaml(settings: dict, folder: Path) -> str:
     return str(path)
 
 
-def execute(run_folder: Path, executed: Path) -> None:
-    source = str(ROOT / "notebooks" / "table1.ipynb")
+def execute(notebook: str, run_folder: Path, executed: Path) -> None:
+    source = str(ROOT / "notebooks" / f"{notebook}.ipynb")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
         papermill.execute_notebook(
             source,
             str(executed),
-            parameters={"run_folder": str(run_folder), "types": 2},
+            parameters={"run_folder": str(run_folder)},
             progress_bar=False,
             cwd=str(ROOT),
         )
 
 
-def test_the_notebook_draws_its_figures(run: Path) -> None:
-    for name in ("grid.png", "type_ec2ec.png", "type_psnr.png"):
+def test_the_notebooks_draw_what_the_report_shows(run: Path) -> None:
+    for name in page.PICTURES.values():
         with Image.open(run / "figures" / name) as image:
             assert min(image.size) > 200
-    text = str(nbformat.read(run / "executed.ipynb", as_version=4))
-    assert "Planted scores of a test." in text and "0.435" in text
+    assert {p.name for p in (run / "figures").glob(page.HEAT_MAPS)} >= {"heat_map_ec2ec.png", "heat_map_psnr.png"}
+    text = str(nbformat.read(run / "table1.ipynb", as_version=4))
+    assert "Planted scores of a test." in text and "0.435" in text and "±" in text
 
 
-def test_the_notebook_takes_other_methods_and_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_notebooks_take_other_methods_and_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a method "editclip" or a seed 0, the rule looks at the first method that edits, over all its seeds."""
     methods = {"copy_query": ("none", "own", (1,), 0.0), "ip2p": ("text", "own", (2, 10), 0.2)}
     monkeypatch.setattr(run_folder, "METHODS", methods)
     run = planted(tmp_path)
-    with Image.open(run / "figures" / "grid.png") as image:
+    with Image.open(run / "figures" / "pictures" / "grid.png") as image:
         assert min(image.size) > 200
     table = read_table(run / "tables" / "table1.csv", ["method", "conditioning"])
-    scores, seed = figures.grid_reference(run, table, "editclip")
+    scores, seed = pictures.grid_reference(run, table, "editclip")
     values = scores[scores["metric"] == "ec2ec"].groupby("sample_id")["value"].apply(lambda v: sorted(map(float, v)))
     assert seed == 2
     assert values["01-to_night-e0-q0"] == pytest.approx([0.2 + 0.1 * 2, 0.2 + 0.1 * 10])
-    assert figures.grid_reference(run, table, "copy_query")[1] == 1
-    assert figures.grid_reference(run, table[:1], "editclip")[1] == 1  # nothing but a control
+    assert pictures.grid_reference(run, table, "copy_query")[1] == 1
+    assert pictures.grid_reference(run, table[:1], "editclip")[1] == 1  # nothing but a control
     samples = read_samples(run / "bench")
-    _, rows = figures.grid_rows(run, samples, samples.index[:1], ["ip2p"], 1)
+    _, rows = pictures.grid_rows(run, samples, samples.index[:1], ["ip2p"], 1)
     assert rows[0].images[3] == run / "edits" / "ip2p" / "seed=2" / "01-to_night-e0-q0.png"  # it has no seed 1
     shutil.rmtree(run / "scores" / "ip2p")
     with pytest.raises(InputError, match="ip2p/editclip has no scores"):
-        figures.grid_reference(run, table, "editclip")
+        pictures.grid_reference(run, table, "editclip")
 
 
 def test_a_failed_notebook_leaves_the_error_in_the_executed_copy(tmp_path: Path) -> None:
     with pytest.raises(papermill.PapermillExecutionError, match=r"table1\.csv is missing"):
-        execute(tmp_path, tmp_path / "log.ipynb")
+        execute("table1", tmp_path, tmp_path / "log.ipynb")
     outputs = [o for c in nbformat.read(tmp_path / "log.ipynb", as_version=4).cells for o in c.get("outputs", [])]
     assert any(o.output_type == "error" for o in outputs)
 
@@ -102,10 +106,11 @@ def test_the_report_is_one_file_with_labels_pictures_and_working_links(run: Path
     (run / "notebooks").mkdir(exist_ok=True)
     (run / "notebooks" / "table1.html").write_text("<p>notebook</p>")
     out = run / "report.html"
-    html = page.page(run, out)
-    for text in ("Planted scores of a test.", "random weights", "No human judged", "ip2p"):
+    html = page.page(run, out, {"run": {"name": "planted"}})
+    for text in ("Planted scores of a test.", "random weights", "No human judged", "ip2p", "name: planted"):
         assert text in html
-    assert html.count("data:image/png;base64,") == 4  # grid, two plots, training curves
+    drawn = len(page.PICTURES) + len(list((run / "figures").glob(page.HEAT_MAPS)))
+    assert html.count("data:image/png;base64,") == drawn
     assert not re.search(r'(src|href)="(https?:)?//', html)
     links = re.findall(r'href="([^"#]+)"', html)
     assert "notebooks/table1.html" in links and all((out.parent / link).is_file() for link in links)
@@ -114,7 +119,7 @@ def test_the_report_is_one_file_with_labels_pictures_and_working_links(run: Path
 def test_the_report_does_without_pictures_and_logs(run: Path, tmp_path: Path) -> None:
     for part in ("bench", "tables"):
         shutil.copytree(run / part, tmp_path / part)
-    html = page.page(tmp_path, tmp_path / "report.html")
+    html = page.page(tmp_path, tmp_path / "report.html", None)
     assert "<img" not in html and "ip2p" in html
 
 
@@ -126,14 +131,14 @@ def test_the_report_skips_what_a_killed_job_left(run: Path, tmp_path: Path) -> N
     (copy / "edits" / "ip2p" / ".seed=0.x2" / "provenance.json").write_text("{")
     (copy / "notebooks").mkdir(exist_ok=True)
     (copy / "notebooks" / ".table1.x3.html").write_text("<p>half")
-    assert page.read_logs(copy / "weights").keys() == {"clip"}
-    assert page.provenance_lines(copy) == page.provenance_lines(run)
-    assert ".table1" not in page.page(copy, copy / "report.html")
+    assert training.read_logs(copy / "weights").keys() == {"clip"}
+    assert origin.provenances(copy) == origin.provenances(run)
+    assert ".table1" not in page.page(copy, copy / "report.html", None)
 
 
 def test_a_report_without_tables_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"provenance\.json is missing"):
-        page.page(tmp_path, tmp_path / "report.html")
+        page.page(tmp_path, tmp_path / "report.html", None)
 
 
 def test_the_grid_shows_the_median_sample_of_types_from_every_family(run: Path) -> None:
@@ -141,21 +146,21 @@ def test_the_grid_shows_the_median_sample_of_types_from_every_family(run: Path) 
     samples = read_samples(run / "bench")
     scores = read_table(run / "scores" / "editclip" / "editclip" / "seed=0.csv", ["sample_id", "metric"])
     shuffled = scores.sample(frac=1, random_state=0)
-    assert figures.exemplar_rows(samples, shuffled, 3) == [f"01-{kind}-e0-q2" for kind in TYPES]
-    assert len(figures.exemplar_rows(samples, scores, 2)) == 2
+    assert pictures.exemplar_rows(samples, shuffled, 3) == [f"01-{kind}-e0-q2" for kind in TYPES]
+    assert len(pictures.exemplar_rows(samples, scores, 2)) == 2
     one_family = samples.assign(family=["a"] * 12 + ["b"] * 6)
-    families = one_family.loc[figures.exemplar_rows(one_family, scores, 2), "family"]
+    families = one_family.loc[pictures.exemplar_rows(one_family, scores, 2), "family"]
     assert families.tolist() == ["a", "b"]
     with pytest.raises(InputError, match="no EC2EC"):
-        figures.exemplar_rows(samples, scores.assign(status="failed"), 2)
+        pictures.exemplar_rows(samples, scores.assign(status="failed"), 2)
 
 
 def test_pixels_stay_pixels() -> None:
     small = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
-    large = figures.enlarged(small, 128)
+    large = pictures.enlarged(small, 128)
     assert large.shape == (128, 128, 3)
     assert (large[::16, ::16] == np.asarray(small)).all() and (large[15::16, 15::16] == np.asarray(small)).all()
-    assert figures.enlarged(Image.new("RGB", (512, 512))).shape == (512, 512, 3)
+    assert pictures.enlarged(Image.new("RGB", (512, 512))).shape == (512, 512, 3)
 
 
 def test_the_heat_map_puts_the_hardest_type_on_top() -> None:
@@ -164,9 +169,120 @@ def test_the_heat_map_puts_the_hardest_type_on_top() -> None:
     full = full.assign(scope="type", method="m")
 
     def order(metric: str) -> list[str]:
-        return [t.get_text() for t in figures.per_type(full, metric).axes[0].get_yticklabels()]
+        return [t.get_text() for t in figures.heat_map(full, metric).axes[0].get_yticklabels()]
 
     assert order("ec2ec") == ["b", "a"]
     assert order("lpips_alex") == ["a", "b"]
     with pytest.raises(InputError, match="no rows of 'psnr'"):
-        figures.per_type(full, "psnr")
+        figures.heat_map(full, "psnr")
+
+
+def summary(metric: str, means: dict[tuple[str, str], float], scope: str = "type") -> pd.DataFrame:
+    """Rows of table1_full.csv by (scope value, method), each with an interval of ± 0.1."""
+    rows = [(scope, value, method, metric, mean, mean - 0.1, mean + 0.1) for (value, method), mean in means.items()]
+    return pd.DataFrame(rows, columns=["scope", "scope_value", "method", "metric", "mean", "low", "high"])
+
+
+def table(**conditioning: str) -> pd.DataFrame:
+    rows = {"method": list(conditioning), "conditioning": list(conditioning.values()), "notes": ""}
+    return pd.DataFrame(rows)
+
+
+def test_a_method_looks_the_same_everywhere_and_controls_are_grey() -> None:
+    looks = figures.looks(table(copy="none", ip2p="text", editclip="exemplar", truth="none"))
+    assert list(looks) == ["copy", "ip2p", "editclip", "truth"]
+    assert [look.control for look in looks.values()] == [True, False, False, True]
+    assert len({(look.colour, look.marker) for look in looks.values()}) == 4
+    assert {look.colour for look in looks.values() if look.control} == {figures.GREY}
+
+
+def test_intervals_are_drawn_around_the_means_and_the_hardest_type_is_on_top() -> None:
+    full = summary("ec2ec", {("easy", "m"): 0.8, ("hard", "m"): 0.2, ("easy", "copy"): 0.1, ("hard", "copy"): 0.9})
+    looks = figures.looks(table(m="text", copy="none"))
+    axes = figures.by_scope(full, looks, "type", ["ec2ec"]).axes[0]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["hard", "easy"]  # the control does not count
+    drawn = [(segment[0][0], segment[1][0]) for lines in axes.collections for segment in lines.get_segments()]
+    assert np.array(sorted(drawn)) == pytest.approx(np.array([(0.0, 0.2), (0.1, 0.3), (0.7, 0.9), (0.8, 1.0)]))
+    without = figures.by_scope(full.drop(columns=["low", "high"]), looks, "type", ["ec2ec"]).axes[0]
+    assert sorted(x for line in without.lines for x in line.get_xdata()) == [0.1, 0.2, 0.8, 0.9]
+    with pytest.raises(InputError, match="no rows of 'psnr' per type"):
+        figures.by_scope(full, looks, "type", ["ec2ec", "psnr"])
+
+
+def test_a_metric_without_values_gets_no_panel() -> None:
+    means = {("", "m"): 0.5, ("", "copy"): float("nan")}
+    full = pd.concat([summary("ec2ec", means, "all"), summary("psnr", dict.fromkeys(means, float("nan")), "all")])
+    shown = figures.measured(full, "all", ["psnr", "ec2ec", "ssim"])
+    assert shown == ["ec2ec"]
+    axes = figures.overall(full, figures.looks(table(m="text", copy="none")), shown).axes[0]
+    assert [x for line in axes.lines for x in line.get_xdata()] == [0.5]
+
+
+def test_extremes_are_the_best_median_and_worst_over_all_seeds(run: Path) -> None:
+    """EC2EC rises by 0.01 a sample over 18 samples, and by 0.1 a seed: means are 0.35 + 0.01 i."""
+    samples = read_samples(run / "bench")
+    scores, _ = pictures.grid_reference(run, read_table(run / "tables" / "table1.csv", ["method"]), "editclip")
+    found = pictures.extremes(samples, scores.sample(frac=1, random_state=0))
+    assert list(found) == ["best", "median", "worst"]
+    assert [value for _, value in found.values()] == pytest.approx([0.52, 0.43, 0.35])
+    assert found["worst"][0] == samples.index[0] and found["best"][0] == samples.index[-1]
+
+
+def test_training_curves_part_losses_units_and_single_values() -> None:
+    log = pd.DataFrame({"step": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "validation/loss": [None, 2.5, 1.5]})
+    log = log.assign(**{"validation/recall_at_1": [None, 0.1, 0.2], "validation/psnr": [None, None, 30.0]})
+    found = training.panels("clip", log)
+    assert [(p.unit, list(p.series)) for p in found] == [
+        ("cross-entropy (nats)", ["training", "held out"]), ("share", ["recall at 1"]),
+    ]  # fmt: skip
+    assert len(training.curves({"clip": log, "other": log}).axes) == 6  # two models, two units, whole rows of three
+    ends = training.summary({"clip": log})
+    assert ends["Held out"].tolist() == ["loss 1.5, recall at 1 0.2, psnr 30"]
+
+
+EVIDENCE = "claim,group,estimate,low,high,n,bar,met,note\n"
+
+
+def test_evidence_shows_value_interval_bar_and_verdict(tmp_path: Path) -> None:
+    path = tmp_path / "evidence.csv"
+    path.write_text(EVIDENCE + "a <b>,One,0.3,0.25,0.411,168,> 0.1,yes,paired\nc,One,-2,,,,,no,\nd,Two,,,,,> 3,,\n")
+    html = evidence_table.evidence_html(path)
+    for text in ("a &lt;b&gt;<small>paired</small>", "<b>0.300</b> <small>[0.250, 0.411]</small>", "168", "&gt; 0.1"):
+        assert text in html
+    assert "<b>−2.000</b></td>" in html and "✓ met" in html and "✗ not met" in html
+    assert html.count('class="group"') == 2 and html.count('class="open"') == 1
+
+
+@pytest.mark.parametrize(("row", "said"), [("a,b,0.3,,,,,perhaps,", "use yes, no"), ("a,b,x,,,,,yes,", "no number")])
+def test_evidence_that_says_nothing_is_refused(tmp_path: Path, row: str, said: str) -> None:
+    path = tmp_path / "evidence.csv"
+    path.write_text(EVIDENCE + row + "\n")
+    with pytest.raises(InputError, match=said):
+        evidence_table.evidence_html(path)
+
+
+def test_the_report_shows_evidence_where_the_run_has_it(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    assert 'id="evidence"' not in page.page(copy, copy / "report.html", None)
+    (copy / "evidence.csv").write_text(EVIDENCE + "a,b,1,,,,,yes,\n")
+    html = page.page(copy, copy / "report.html", None)
+    assert html.index('id="table1"') < html.index('id="evidence"') < html.index('id="overall"')
+
+
+def test_origin_names_code_seeds_and_trunk_and_adds_up_time(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    made = read_json(copy / "tables" / "provenance.json")
+    inputs = {"clip": {"path": "results/planted/weights/clip", "sha256": "c" * 64}}
+    for seed in (0, 1):
+        part = copy / "shards" / "ip2p" / f"seed={seed}" / "0-of-1"
+        part.mkdir(parents=True)
+        code = made["code"] | {"commit": "f" * 40, "dirty": True}
+        write_json(
+            part / "provenance.json", made | {"code": code, "seconds": 30, "peak_memory_mib": 9, "inputs": inputs}
+        )
+    provenances = origin.provenances(copy)
+    facts = dict(origin.facts(copy, provenances))
+    assert "git ffffffffff with uncommitted changes" in facts["Code"]
+    assert facts["Weights"] == "clip cccccccccccc" and facts["LPIPS trunk"].startswith("random_trunk")
+    rows = origin.stages(provenances).set_index("Stage")
+    assert rows.loc["edits: ip2p", ["Jobs", "Minutes", "Peak memory MiB"]].tolist() == ["2", "1.00", "9"]

@@ -18,12 +18,17 @@ METHODS = {  # name: (conditioning, exemplars, seeds, offset of its scores)
     "shuffled-editclip": ("exemplar", "shuffled", (0,), 0.1),
     "copy_query": ("none", "own", (0,), 0.0),
 }
-EDITORS = {"editclip": "editclip.method", "shuffled-editclip": "editclip.method"}
+EDITORS = {
+    "editclip": "editclip.method",
+    "shuffled-editclip": "editclip.method",
+    "copy_query": "baselines.copy_query",
+}
+TIMED = ("ip2p", "editclip")
 FAMILIES = {
     "lpips": ("lpips_alex", "lpips_vgg"),
     "clip": ("clip", "clip_dir_captions", "clip_dir_instruction", "s_visual", "s_visual_dist"),
     "editclip": ("ec2t", "ec2ec"),
-    "ground_truth": ("psnr", "ssim"),
+    "ground_truth": ("psnr", "ssim", "closer", "psnr_inside"),
 }
 DIRECTIONS = ("clip_dir_captions", "clip_dir_instruction", "s_visual", "s_visual_dist")
 FACTS = {"lpips": {"lpips": {"trunk": "random_trunk"}}, "clip": {"clip_dir": "clip_dir_captions"}}
@@ -72,6 +77,13 @@ def write_run(run: Path) -> pd.DataFrame:
             files = [picture(folder / f"{s}.png") for s in manifest["sample_id"]]
             write_json(folder / "method.json", {"name": name, "conditioning": conditioning})
             _write_scores(run, name, seed, manifest, _write_edits(folder, manifest, seed, files))
+    for name in TIMED:
+        path = run / "runtime" / name / "runtime.csv"
+        path.parent.mkdir(parents=True)
+        timed = pd.DataFrame({"sample_id": manifest["sample_id"][:2], "exemplar_queries": QUERIES})
+        timed.assign(prepare_seconds=[3.0, 6.0], edit_seconds=[0.5, 1.0], status="ok", reason="").to_csv(
+            path, index=False
+        )
     log = [{"step": s, "loss": 1 / (1 + s), "learning_rate": 1e-4} for s in range(50)]
     path = run / "weights" / "clip" / "logs" / "metrics.jsonl"
     path.parent.mkdir(parents=True)

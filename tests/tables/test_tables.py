@@ -2,13 +2,17 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import run_folder
-from run_folder import EXEMPLARS, METHODS, QUERIES, TYPES, config, write_run
+from run_folder import EXEMPLARS, METHODS, QUERIES, TIMED, TYPES, config, write_run
+from scipy.stats import t as student
 
+from editclip import stats
 from editclip.errors import InputError
 from editclip.report import tables
 from editclip.report.columns import MEASURED, TABLE1
@@ -32,13 +36,19 @@ def run(planted: Path, tmp_path: Path) -> Path:
 
 
 def read(run: Path, settings: dict | None = None) -> RunResults:
-    return read_run(settings or config(PAPER), run / "bench", run / "scores", run / "edits")
+    runtime = [run / "runtime" / name for name in TIMED]
+    return read_run(settings or config(PAPER), run / "bench", run / "scores", run / "edits", runtime)
 
 
 def written(run: Path, out: Path) -> Path:
     out.mkdir()
     tables.write_tables(out, config(PAPER), read(run))
     return out
+
+
+def summary(results: RunResults, reference: str | None = "editclip") -> pd.DataFrame:
+    settings = stats.Settings(**config(PAPER)["statistics"])
+    return tables.summarise(tables.long_scores(results), results.methods, settings, reference)
 
 
 def change(path: Path, column: str, row: int, value: str) -> None:
@@ -63,15 +73,36 @@ def test_table1_has_the_planted_means_in_config_order(planted: Path, tmp_path: P
                 assert pd.isna(row[name])
             else:
                 assert row[name] == pytest.approx(expected(row["method"]), abs=1e-6)
-    assert table["runtime_s"].eq(0.5).all() and table["wr_edit"].isna().all()
+    assert table["wr_edit"].isna().all()
 
 
 def test_notes_name_the_run_the_trunk_the_form_and_why_a_cell_is_empty(planted: Path, tmp_path: Path) -> None:
     notes = read_numbers(written(planted, tmp_path / "t") / "table1.csv", TABLE1).set_index("method")["notes"]
-    for part in ("run=planted", "lpips=random_trunk", "clip_dir=eq11", "runtime=batch"):
+    for part in ("run=planted", "lpips=random_trunk", "clip_dir=eq11"):
         assert notes.str.contains(part, regex=False).all()
     assert "clip_dir empty: the image did not change" in notes["copy_query"]
     assert "exemplars=shuffled" in notes["shuffled-editclip"]
+
+
+def test_the_seconds_of_an_edit_include_the_preparation_whole_or_shared(planted: Path, tmp_path: Path) -> None:
+    """Two timed edits of 3 + 0.5 and 6 + 1 seconds; an exemplar serves 3 queries: 1 + 0.5 and 2 + 1."""
+    table = read_numbers(written(planted, tmp_path / "t") / "table1.csv", TABLE1).set_index("method")
+    full = pd.read_csv(tmp_path / "t" / "table1_full.csv").query("metric.str.startswith('runtime')")
+    means = full.set_index(["method", "metric"])["mean"].to_dict()
+    for name in TIMED:
+        assert table.loc[name, "runtime_s"] == means[name, "runtime_s"] == pytest.approx((3.5 + 7) / 2)
+        assert means[name, "runtime_amortised_s"] == pytest.approx((1.5 + 3) / 2)
+    assert (full["n"] == 2).all() and len(full) == 2 * len(TIMED)
+    untimed = table.drop(index=list(TIMED))
+    assert untimed["runtime_s"].isna().all() and untimed["notes"].str.contains("runtime_s empty: not timed").all()
+
+
+def test_an_edit_that_failed_is_not_timed(run: Path) -> None:
+    path = run / "runtime" / "ip2p" / "runtime.csv"
+    for column, value in (("edit_seconds", ""), ("status", "failed"), ("reason", "out of memory")):
+        change(path, column, 0, value)
+    rows = tables.summarise_runtime(read(run)).query("method == 'ip2p'").set_index("metric")
+    assert rows.loc["runtime_s", ["mean", "n", "n_failed"]].tolist() == [7, 1, 1]
 
 
 def test_an_undefined_value_is_counted_and_enters_no_mean(run: Path) -> None:
@@ -83,7 +114,7 @@ def test_an_undefined_value_is_counted_and_enters_no_mean(run: Path) -> None:
         for column, value in (("value", ""), ("status", "undefined"), ("reason", "no change")):
             change(path, column, row, value)
     results = read(run)
-    table = tables.headline(tables.summarise(tables.long_scores(results), results.methods), results, "x")
+    table = tables.headline(summary(results), results, "x")
     assert table.loc[0, "clip_dir"] == pytest.approx(expected("ip2p") + 0.01 * 0.5, abs=1e-9)
     assert "n_undefined=clip_dir:2" in table.loc[0, "notes"]
 
@@ -94,7 +125,7 @@ def test_a_sample_with_one_lost_seed_weighs_as_much_as_the_others(run: Path) -> 
     for column, value in (("value", ""), ("status", "undefined"), ("reason", "r")):
         change(path, column, row, value)
     results = read(run)
-    table = tables.headline(tables.summarise(tables.long_scores(results), results.methods), results, "x")
+    table = tables.headline(summary(results), results, "x")
     # sample 0 keeps seed 0 alone: its mean falls by 0.05, the table's by 0.05 / 18
     assert table.loc[0, "ec2ec"] == pytest.approx(expected("ip2p") - 0.05 / SAMPLES, abs=1e-9)
 
@@ -113,6 +144,79 @@ def test_full_table_agrees_with_table1_and_has_sd_over_seeds_and_types(planted: 
     wanted = {t: 0.01 * (i * each + (each - 1) / 2) for i, t in enumerate(TYPES)}
     assert first == pytest.approx(wanted, abs=1e-6)
     assert set(full.loc[full["scope"] == "family", "scope_value"]) == set(TYPES.values())
+
+
+def test_intervals_of_the_planted_scores_are_those_of_a_two_way_layout(planted: Path) -> None:
+    """A type's scores are a grid of 2 exemplars x 3 queries, 0.03 apart and 0.01 apart, with no interaction.
+
+    Variance of its mean: 0.03^2 / 2 / 2 (ddof 1) for exemplars + 0.01^2 / 3 for queries, with 1 and 2 degrees of
+    freedom; the bench's is a third of it, with three times the degrees.
+    """
+    full = summary(read(planted)).set_index(["scope", "scope_value", "method", "metric"])
+    parts = np.array([0.03**2 / 4, 0.01**2 / 3])
+    freedom = parts.sum() ** 2 / (parts**2 / [1, 2]).sum()
+    for key, types in ((("type", "add_hat"), 1), (("all", ""), 3)):
+        row = full.loc[(*key, "ip2p", "ec2ec")]
+        half = student.ppf(0.975, freedom * types) * np.sqrt(parts.sum() / types)
+        assert (row["high"] - row["low"]) / 2 == pytest.approx(half, rel=0.05)  # 1,000 draws: 2 %
+        assert (row["high"] + row["low"]) / 2 == pytest.approx(row["mean"])
+
+
+def test_resampled_types_need_two_of_them(planted: Path) -> None:
+    """Type means are 0.06 apart: their mean has the standard error 0.06 / sqrt(3), with 2 degrees of freedom."""
+    full = summary(read(planted)).set_index(["scope", "scope_value", "method", "metric"])
+    row = full.loc["all", "", "editclip", "ec2ec"]
+    half = student.ppf(0.975, 2) * 0.06 / 3**0.5
+    assert (row["high_types"] - row["low_types"]) / 2 == pytest.approx(half, rel=0.05)
+    assert full.loc[["family", "type"], ["low_types", "high_types"]].isna().all(axis=None)
+
+
+def test_differences_are_paired_with_the_reference_and_tested_on_the_whole_bench_alone(planted: Path) -> None:
+    full = summary(read(planted))
+    differences = ["diff", "diff_low", "diff_high", "n_pairs"]
+    rows = full[(full["metric"] == "ec2ec") & (full["scope"] == "all")].set_index("method")
+    assert rows.loc["editclip", [*differences, "p", "p_holm"]].isna().all()
+    # every sample of ip2p is 0.1 below editclip: no scatter, so the interval has no width and p is at its floor
+    assert rows.loc["ip2p", differences].tolist() == pytest.approx([-0.1, -0.1, -0.1, SAMPLES])
+    assert rows.loc["ip2p", "p"] == pytest.approx(1 / 1001)
+    tests = full["p"].notna()
+    assert set(full.loc[tests, "scope"]) == {"all"} and full.loc[full["scope"] == "type", "diff"].notna().any()
+    assert rows.loc["ip2p", "p_holm"] == pytest.approx(tests.sum() / 1001)
+    undefined = full[(full["method"] == "copy_query") & (full["metric"] == "s_visual")]
+    assert undefined[["mean", "low", *differences, "p"]].isna().all(axis=None)
+
+
+def test_a_sample_that_one_method_lacks_is_no_pair(run: Path) -> None:
+    for seed in METHODS["ip2p"][2]:
+        path = run / "scores" / "ip2p" / "editclip" / f"seed={seed}.csv"
+        row = pd.read_csv(path).query("metric == 'ec2ec'").index[-1]  # the largest score
+        for column, value in (("value", ""), ("status", "undefined"), ("reason", "r")):
+            change(path, column, row, value)
+    full = summary(read(run)).set_index(["scope", "method", "metric"])
+    row = full.loc["all", "ip2p", "ec2ec"]
+    assert (row["diff"], row["n_pairs"]) == pytest.approx((-0.1, SAMPLES - 1))
+    means = full.loc["all", "editclip", "ec2ec"]["mean"] - row["mean"]
+    assert means > 0.1 + 0.004  # unpaired, the lost sample would count against ip2p
+
+
+def test_without_the_reference_there_are_no_differences(planted: Path) -> None:
+    columns = ["diff", "diff_low", "diff_high", "p", "p_holm"]
+    assert summary(read(planted), reference=None)[columns].isna().all(axis=None)
+
+
+def test_the_reference_is_the_first_row_of_editclip_with_its_own_exemplars() -> None:
+    methods = config(PAPER)["methods"]
+    assert tables.reference_row(methods[::-1]) == "editclip"
+    second = {**methods[1], "name": "other-weights"}
+    assert tables.reference_row([methods[2], second, methods[1]]) == "other-weights"
+    assert tables.reference_row([{**second, "tables": []}, methods[0], methods[2]]) is None
+
+
+def test_a_run_in_which_every_value_is_undefined_has_a_table(run: Path) -> None:
+    results = read(run)
+    lost = results.scores.assign(status="undefined", value=float("nan"))
+    full = summary(replace(results, scores=lost))
+    assert (full["n"] == 0).all() and full[["mean", "low", "diff", "p"]].isna().all(axis=None)
 
 
 def test_types_of_one_name_in_two_groups_stay_apart(run: Path) -> None:

@@ -80,6 +80,17 @@ def test_a_run_that_broke_off_ends_bitwise_equal(tmp_path: Path, stop: int) -> N
     assert not torch.equal(resumed.weight, make_model().weight)
 
 
+def test_a_log_line_cut_short_by_a_kill_is_forgotten(tmp_path: Path) -> None:
+    recipe = make_recipe(steps=10)
+    whole, broken = make_model(), make_model()
+    expected = fit(whole, tmp_path / "whole", recipe)
+    with pytest.raises(KeyboardInterrupt):
+        fit(broken, tmp_path / "broken", recipe, noisy_loss(broken, 8))
+    with open(tmp_path / "broken" / "cache" / "metrics.jsonl", "a") as log:
+        log.write('{"step": 7, "lo')
+    assert fit(make_model(), tmp_path / "broken", recipe) == expected
+
+
 def test_a_step_is_adamw_with_clipping_warmup_and_no_decay_of_biases(tmp_path: Path) -> None:
     """Two steps against AdamW written out (arXiv:1711.05101, algorithm 2)."""
     rates = {"warmup_steps": 2, "schedule": "constant", "learning_rate": 0.01}

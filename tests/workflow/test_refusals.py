@@ -41,6 +41,14 @@ def test_refused_in_one_sentence(fresh: Project, old: str, new: str, expected: l
     assert not (fresh.folder / "results" / "smoke").exists()
 
 
+def test_a_benchmark_that_is_not_there_is_refused_before_any_job(fresh: Project) -> None:
+    done = fresh.snakemake(
+        "-n", "--configfile", "config/photographs.yaml", "--config", "bench={path: nowhere}", check=False
+    )
+    assert done.returncode != 0
+    assert "error: config value bench.path: nowhere is not a folder" in done.stderr
+
+
 def without_tensor(tensors: dict) -> dict:  # type: ignore[type-arg]
     tensors.pop("visual_projection.weight")
     return tensors

@@ -10,7 +10,9 @@ from workflow_project import ROOT, SMOKE, Project
 MODULES = sorted(
     p.relative_to(ROOT).as_posix() for package in ("editclip", "baselines") for p in (ROOT / package).rglob("*.py")
 )
+TIMED = ("ip2p", "editclip")  # what is no control
 FAMILIES = ("lpips", "clip", "editclip", "ground_truth")
+DRAWING = [f"editclip.report.{name}" for name in ("evidence_table", "figures", "pictures", "training")]
 TRAININGS = {
     "clip": "clip",
     "vae": "vae",
@@ -63,17 +65,22 @@ def entries_by_output(config: dict) -> dict[str, list[str]]:  # type: ignore[typ
         f"{run}/tree": ["editclip.data.world"],
         f"{run}/bench": ["editclip.data.bench"],
         f"{run}/tables": ["editclip.report.tables"],
-        f"{run}/notebooks/table1.html": ["editclip.report.figures", "editclip.report.render"],
-        f"{run}/figures": ["editclip.report.figures", "editclip.report.render"],
         "results/report.html": ["editclip.report.page"],
     }
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        entries[f"{run}/notebooks/{notebook.stem}.html"] = entries[f"{run}/figures/{notebook.stem}"] = DRAWING
     for name, training in TRAININGS.items():
         entries[f"{run}/weights/{name}"] = [f"editclip.training.{training}"]
+    entries[f"{run}/weights/prompt_diffusion"] = ["baselines.prompt_diffusion.training"]
     for method in config["methods"]:
         name, runner = method["name"], ["editclip.editing.edits", method["editor"]]
         shards = [f"{i}-of-{method['shards']}" for i in range(method["shards"])]
-        if '"exemplar"' in (ROOT / method["editor"].replace(".", "/")).with_suffix(".py").read_text():
+        source = ROOT / method["editor"].replace(".", "/")
+        source = source / "__init__.py" if source.is_dir() else source.with_suffix(".py")
+        if '"exemplar"' in source.read_text():
             entries |= {f"{run}/prepared/{name}/{shard}": runner for shard in shards}
+        if name in TIMED:
+            entries[f"{run}/runtime/{name}"] = ["editclip.editing.runtime", method["editor"]]
         entries |= {f"{run}/scores/{name}/{family}": [f"editclip.metrics.{family}"] for family in FAMILIES}
         for seed in method["seeds"] or config["run"]["seeds"]:
             entries |= {f"{run}/shards/{name}/seed={seed}/{shard}": runner for shard in shards}
@@ -95,7 +102,8 @@ def messages(jobs: set[str]) -> set[str]:
     return {" ".join(job.rstrip(",").split()[:2]) for job in jobs}
 
 
-REPORTING = {"Aggregating scores", "Rendering notebooks/table1.ipynb", "Publishing the", "Writing the"}
+RENDERING = {f"Rendering notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
+REPORTING = {"Aggregating scores", *RENDERING, "Publishing the", "Writing the"}
 
 
 def test_a_changed_guidance_scale_reruns_that_method_alone(smoke: Project) -> None:
@@ -105,7 +113,7 @@ def test_a_changed_guidance_scale_reruns_that_method_alone(smoke: Project) -> No
     methods = {job.split()[2].rstrip(",:") for job in planned if job.startswith("Editing with")}
     assert methods == {"editclip"}
     assert messages(planned) == {
-        "Preparing the", "Editing with", "Gathering the", "Scoring editclip:", *REPORTING,
+        "Preparing the", "Editing with", "Gathering the", "Timing editclip", "Scoring editclip:", *REPORTING,
     }  # fmt: skip
 
 

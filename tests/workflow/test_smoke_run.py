@@ -19,12 +19,15 @@ def test_table1_has_every_method_and_is_finite_where_defined(smoke: Project) -> 
     config = yaml.safe_load((smoke.folder / SMOKE).read_text())
     assert list(table.reset_index().columns) == COLUMNS
     assert len(table) == len([m for m in config["methods"] if "table1" in m["tables"]])
-    defined = ["lpips", "clip", "ec2t", "clip_dir", "s_visual_dist", "ec2ec", "runtime_s"]
+    defined = ["lpips", "clip", "ec2t", "clip_dir", "s_visual_dist", "ec2ec"]
     directionless = table.index[table["clip_dir"].isna()]
     assert len(directionless) == 1, "only a copy of the query has no direction"
     assert table.loc[directionless, ["lpips", "clip", "ec2t", "ec2ec"]].notna().all(axis=None)
     assert "clip_dir empty: " in table.loc[directionless[0], "notes"]
     assert table.drop(index=directionless)[defined].notna().all(axis=None)
+    timed = table["runtime_s"].notna()
+    assert set(table.index[timed]) == {"ip2p", "editclip"}
+    assert table.loc[~timed, "notes"].str.contains("runtime_s empty: not timed").all()
     assert table["notes"].str.contains("lpips=random_trunk").all()
     assert table["notes"].str.contains("run=smoke").all()
 

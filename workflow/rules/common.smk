@@ -1,5 +1,7 @@
 # What the rules share: the checked config, the methods' cards, and each stage's code digest.
 
+import fcntl
+
 from editclip.editing.cards import parse_method
 from editclip.config import check_weights, checked_config
 from editclip.errors import InputError
@@ -24,6 +26,33 @@ ENVIRONMENT = "../../environment.yml"
 
 # Jobs that use a GPU claim one, here or on a cluster's nodes; on a machine without any they share the cores.
 GPU = 1 if workflow.non_local_exec or shutil.which("nvidia-smi") else 0
+
+# All cores of this machine; one where a cluster gives each job its own (a profile's set-threads then says how many).
+ALL_CORES = workflow.resource_settings.cores or 1
+
+
+def alive():
+    """The open file that says, as long as this process lives, that it is at work here; see `ALIVE`.
+
+    Snakemake's own locks outlive a kill, and the next call would be refused until an --unlock. The kernel's lock on a
+    file does not: each call holds it shared, so one that can have it for itself finds nobody alive, and what locks there
+    are were left behind.
+    """
+    Path(".snakemake/locks").mkdir(parents=True, exist_ok=True)
+    file = open(".snakemake/alive", "w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left in Path(".snakemake/locks").glob("*.lock"):
+            left.unlink()
+        fcntl.flock(file, fcntl.LOCK_SH)
+    except BlockingIOError:
+        fcntl.flock(file, fcntl.LOCK_SH)
+    except OSError:  # a file system without such locks: --unlock remains
+        pass
+    return file
+
+
+ALIVE = alive()
 
 
 def as_json(part):

@@ -21,6 +21,9 @@ rule world_triplets:
 
 # The folders that later rules read, and what they watch there.
 OWN_TRIPLETS, OWN_TREE = config["triplets"].get("path"), config["bench"].get("path")
+for _key, _folder in (("triplets", OWN_TRIPLETS), ("bench", OWN_TREE)):
+    if _folder and not os.path.isdir(_folder):
+        sys.exit(f"error: config value {_key}.path: {_folder} is not a folder")
 TRIPLETS = OWN_TRIPLETS or f"{RUN}/triplets"
 TREE = OWN_TREE or f"{RUN}/tree"
 TRIPLETS_INPUT = watched(OWN_TRIPLETS) if OWN_TRIPLETS else TRIPLETS

@@ -9,12 +9,21 @@ TABLES = [
     "table1_full.tex",
 ]
 
+EDITS = [f"{RUN}/edits/{m}/seed={s}" for m in METHODS for s in seeds_of(m)]
+SCORES = [f"{RUN}/scores/{m}/{family}" for m in METHODS for family in FAMILIES]
+
+
+def methods_as(*keys):
+    """The methods' entries with some of their keys."""
+    return [{key: method[key] for key in keys} for method in METHODS.values()]
+
 
 rule tables:
     input:
         bench=f"{RUN}/bench",
-        edits=[f"{RUN}/edits/{m}/seed={s}" for m in METHODS for s in seeds_of(m)],
-        scores=[f"{RUN}/scores/{m}/{family}" for m in METHODS for family in FAMILIES],
+        edits=EDITS,
+        scores=SCORES,
+        runtime=[f"{RUN}/runtime/{m}" for m in TIMED],
         paper="paper/table1.csv",
     output:
         directory(f"{RUN}/tables"),
@@ -31,10 +40,9 @@ rule tables:
                 "paper": input.paper,
                 "seeds": config["run"]["seeds"],
                 "statistics": config["statistics"],
-                "methods": [
-                    {key: m[key] for key in ("name", "editor", "exemplars", "seeds", "tables")}
-                    for m in config["methods"]
-                ],
+                "methods": methods_as(
+                    "name", "editor", "exemplars", "seeds", "tables"
+                ),
             }
         ),
         scores=lambda wildcards, input: Path(input.scores[0]).parents[1],
@@ -44,31 +52,76 @@ rule tables:
         "Aggregating scores into tables"
     shell:
         "python -m editclip.report.tables --config {params.config:q} --bench {input.bench}"
-        " --scores {params.scores} --edits {params.edits} --out {output} 2> >(tee {log} >&2)"
+        " --scores {params.scores} --edits {params.edits} --runtime {input.runtime} --out {output} 2> >(tee {log} >&2)"
 
 
-rule notebook_table1:
+rule evidence:
     input:
-        notebook="notebooks/table1.ipynb",
+        bench=f"{RUN}/bench",
+        edits=EDITS,
+        scores=SCORES,
+        representation=[f"{RUN}/representation"] if config["representation"] else [],
+    output:
+        f"{RUN}/evidence.csv",
+    log:
+        f"{RUN}/logs/evidence.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        config=as_json(
+            {
+                "seeds": config["run"]["seeds"],
+                "statistics": config["statistics"],
+                "methods": methods_as(
+                    "name", "editor", "exemplars", "seeds", "tables", "options"
+                ),
+            }
+        ),
+        scores=lambda wildcards, input: Path(input.scores[0]).parents[1],
+        edits=lambda wildcards, input: Path(input.edits[0]).parents[1],
+        code=code_digest("editclip.report.evidence"),
+    message:
+        "Weighing the evidence"
+    shell:
+        "python -m editclip.report.evidence --config {params.config:q} --bench {input.bench}"
+        " --scores {params.scores} --edits {params.edits} --representation {input.representation}"
+        " --out {output} 2> >(tee {log} >&2)"
+
+
+# Each notebook of the folder is rendered into the report's files; a new one needs no rule.
+NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
+DRAWING = [  # what they import
+    f"editclip.report.{module}"
+    for module in ("evidence_table", "figures", "pictures", "training")
+]
+
+
+rule notebook:
+    input:
+        notebook="notebooks/{notebook}.ipynb",
         tables=f"{RUN}/tables",
+        evidence=f"{RUN}/evidence.csv",
         style="editclip/report/templates/table.css",
     output:
-        html=f"{RUN}/notebooks/table1.html",
-        figures=directory(f"{RUN}/figures"),
+        html=f"{RUN}/notebooks/{{notebook}}.html",
+        figures=directory(f"{RUN}/figures/{{notebook}}"),
     log:
-        notebook=f"{RUN}/logs/notebooks/table1.ipynb",
+        notebook=f"{RUN}/logs/notebooks/{{notebook}}.ipynb",
+    wildcard_constraints:
+        notebook="|".join(NOTEBOOKS),
     localrule: True
     conda:
         ENVIRONMENT
     params:
         run=lambda wildcards, input: os.path.dirname(input.tables),
-        code=code_digest("editclip.report.figures", "editclip.report.render"),
+        code=code_digest(*DRAWING),
         bare=[
             f"--HTMLExporter.{library}_url="  # the page asks the network for nothing
             for library in ("mathjax", "require_js", "jquery", "mermaid_js")
         ],
     message:
-        "Rendering notebooks/table1.ipynb"
+        "Rendering notebooks/{wildcards.notebook}.ipynb"
     shell:
         "python -m papermill {input.notebook} {log.notebook} --no-progress-bar --log-level WARNING"
         " -p run_folder {params.run}"
@@ -79,8 +132,9 @@ rule notebook_table1:
 rule report:
     input:
         tables=f"{RUN}/tables",
-        notebooks=f"{RUN}/notebooks/table1.html",
-        figures=f"{RUN}/figures",
+        evidence=f"{RUN}/evidence.csv",
+        notebooks=expand(f"{RUN}/notebooks/{{notebook}}.html", notebook=NOTEBOOKS),
+        figures=expand(f"{RUN}/figures/{{notebook}}", notebook=NOTEBOOKS),
         templates=watched("editclip/report/templates"),
     output:
         "{folder}/report.html",
@@ -93,11 +147,12 @@ rule report:
         ENVIRONMENT
     params:
         run=lambda wildcards, input: os.path.dirname(input.tables),
+        config=as_json(config),
         code=code_digest("editclip.report.page"),
     message:
         "Writing the report"
     shell:
-        "python -m editclip.report.page --run {params.run} --out {output} 2> >(tee {log} >&2)"
+        "python -m editclip.report.page --run {params.run} --config {params.config:q} --out {output} 2> >(tee {log} >&2)"
 
 
 rule publish:

@@ -1,12 +1,16 @@
-# One job scores one metric family for one method over all its seeds; features are encoded once, in the cache.
+# One job scores one metric family for one method over all its seeds; features are encoded once, in the cache. Another
+# measures what the encoders themselves can tell apart.
 
 from editclip.metrics.families import FAMILIES
+
+CLIPS = (config["representation"] or {}).get("clips", [])  # compared with EditCLIP
 
 try:
     check_weights(
         config,
         {f"method {name}": card.weights for name, card in CARDS.items()}
         | {f"scoring {name}": family.weights for name, family in FAMILIES.items()}
+        | {"representation": CLIPS}
         | {
             f"training {name}": needs
             for name, (_, needs) in TRAININGS.items()
@@ -52,4 +56,30 @@ rule score:
         "python -m {params.module} --config {params.config:q} --bench {input.bench}"
         " --edits {params.edits} --method {wildcards.method} --seeds {params.seeds}"
         " --weights {params.weights} --batch-size {params.batch_size}"
+        " --threads {threads} --out {output} 2> >(tee {log} >&2)"
+
+
+rule representation:
+    input:
+        triplets=TRIPLETS_INPUT,
+        editclip=weights_folder("editclip"),
+        clips=[weights_folder(name) for name in CLIPS],
+    output:
+        directory(f"{RUN}/representation"),
+    log:
+        f"{RUN}/logs/representation.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        gpu=GPU,
+    params:
+        triplets=lambda wildcards: TRIPLETS,
+        clips=lambda wildcards, input: weights_arguments(input.clips),
+        statistics=as_json(config["statistics"]),
+        code=code_digest("editclip.metrics.representation"),
+    message:
+        "Measuring how well representations tell edits apart"
+    shell:
+        "python -m editclip.metrics.representation --triplets {params.triplets:q} --editclip {input.editclip}"
+        " --clips {params.clips} --statistics {params.statistics:q}"
         " --threads {threads} --out {output} 2> >(tee {log} >&2)"

@@ -3,12 +3,20 @@
 # name: (training stage, the weights it starts from)
 TRAININGS = {
     "clip": ("editclip.training.clip", []),
+    "clip_matched": ("editclip.training.clip", []),
     "vae": ("editclip.training.vae", []),
     "text_to_image": ("editclip.training.text_to_image", ["clip", "vae"]),
     "ip2p": ("editclip.training.ip2p", ["text_to_image"]),
     "editclip": ("editclip.training.contrastive", ["clip"]),
     "editclip_ip2p": ("editclip.training.exemplar_diffusion", ["ip2p", "editclip"]),
+    "prompt_diffusion": ("baselines.prompt_diffusion.training", ["text_to_image"]),
+    "prompt_diffusion_edits": (
+        "baselines.prompt_diffusion.training",
+        ["text_to_image"],
+    ),
 }
+# The chain that decides how long a run takes goes first, and what nothing is trained from fills the other cores.
+FIRST = ("clip", "vae", "text_to_image", "ip2p", "editclip", "editclip_ip2p")
 
 
 for _name, (_module, _starts_from) in TRAININGS.items():
@@ -26,6 +34,7 @@ for _name, (_module, _starts_from) in TRAININGS.items():
                 f"{RUN}/logs/train_{_name}.log",
             benchmark:
                 f"{RUN}/benchmarks/train_{_name}.tsv"
+            priority: int(_name in FIRST)
             conda:
                 ENVIRONMENT
             threads: 1  # a second gains nothing on the micro run's small tensors; --set-threads raises it
