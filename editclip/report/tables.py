@@ -272,7 +272,7 @@ def write_tables(folder: Path, config: Mapping[str, Any], results: RunResults) -
     """Write table1, table1_full and table1_vs_paper into `folder`, each as CSV, Markdown and (not the last) LaTeX."""
     settings = stats.Settings(**config["statistics"])
     summary = summarise(long_scores(results), results.methods, settings, reference_row(config["methods"]))
-    summary = pd.concat([summary, summarise_runtime(results)], ignore_index=True)
+    summary = pd.concat([summary, summarise_runtime(results)], ignore_index=True).infer_objects()
     table = headline(summary, results, config["label"])
     paper = read_numbers(Path(config["paper"]), ("method", *MEASURED))
     versus = against_paper(table, paper)

@@ -94,7 +94,7 @@ def test_the_row_is_that_of_the_workflow(
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "tables" / name).read_bytes()
     row = table(tmp_path / "out" / "table1.csv")[0]
     assert row["conditioning"] == "exemplar" and all(row[m] for m in ("lpips", "clip", "ec2t", "clip_dir", "ec2ec"))
-    assert float(row["runtime_s"]) == pytest.approx(0.1)  # what edits.csv says
+    assert row["runtime_s"] == "" and "runtime_s empty: not timed" in row["notes"]  # edits are not timed one by one
     whole = [r for r in table(tmp_path / "out" / "table1_full.csv") if r["scope"] == "all" and r["metric"] == "ec2ec"]
     assert float(whole[0]["low"]) < float(row["ec2ec"]) < float(whole[0]["high"])
 
