@@ -104,3 +104,8 @@ def prepared_for(wildcards):
         return []
     folder = f"{RUN}/prepared/{wildcards.method}"
     return [f"{folder}/{shard}" for shard in shards_of(wildcards.method)]
+
+
+def methods_as(*keys):
+    """The methods' entries with some of their keys."""
+    return [{key: method[key] for key in keys} for method in METHODS.values()]

@@ -13,11 +13,6 @@ EDITS = [f"{RUN}/edits/{m}/seed={s}" for m in METHODS for s in seeds_of(m)]
 SCORES = [f"{RUN}/scores/{m}/{family}" for m in METHODS for family in FAMILIES]
 
 
-def methods_as(*keys):
-    """The methods' entries with some of their keys."""
-    return [{key: method[key] for key in keys} for method in METHODS.values()]
-
-
 rule tables:
     input:
         bench=f"{RUN}/bench",
