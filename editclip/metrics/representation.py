@@ -131,7 +131,7 @@ def measures(
     for name, found in encoders.items():
         for measure, table in right.items():
             hits = recalled(found.edits @ found.texts.T, table)
-            bounds = [float(bound[0]) for bound in interval(hits, weights, level)]
+            bounds = [min(max(float(bound[0]), 0.0), 1.0) for bound in interval(hits, weights, level)]  # of a share
             add(name, measure, hits.mean(), bounds, len(hits), float(table.mean()))
         drawn = np.concatenate([np.ones((1, len(first_row))), weights[:, first_row]])
         areas[name] = weighted_auc(found.edits @ found.edits.T, edits, drawn)

@@ -19,6 +19,7 @@ METHODS = {  # name: (conditioning, exemplars, seeds, offset of its scores)
     "copy_query": ("none", "own", (0,), 0.0),
 }
 EDITORS = {
+    "ip2p": "baselines.ip2p",
     "editclip": "editclip.method",
     "shuffled-editclip": "editclip.method",
     "copy_query": "baselines.copy_query",
