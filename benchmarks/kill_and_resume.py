@@ -36,7 +36,7 @@ KINDS = {
     "training": r"train_\w+",
     "editing": "edit",
     "scoring": "score",
-    "notebook": r"notebook_\w+",
+    "notebook": "notebook",
     "preparing": "prepare",
     "timing": "runtime",
     "data": r"world_\w+|bench",
