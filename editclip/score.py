@@ -21,13 +21,17 @@ metric, per family and type), the scores of every sample, and provenance.json.
 """
 
 import argparse
+import contextlib
 import csv
+import fcntl
+import importlib.metadata
 import json
 import logging
+import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +50,7 @@ from editclip.storage import atomic_folder, cache_folder, file_digest, path_dige
 MODULE = "editclip.score"
 CONFIG, SCHEMA = ROOT / "config" / "micro.yaml", ROOT / "workflow" / "schemas" / "config.schema.yaml"
 PAPER = ROOT / "paper" / "table1.csv"
+COUNTING = ("scikit-image", "scipy", "pandas")  # what else decides an answer, besides a cache key's own packages
 BENCH_KEYS = ("resolution", "max_pixels", "skip_incomplete", "expect", "strict")
 CONDITIONING = ("text", "exemplar", "none")
 
@@ -88,12 +93,23 @@ def read_bench(
     settings |= {"resolution": resolution} if resolution else {}
     if not given.is_dir():
         raise InputError(f"the benchmark {given} is not a folder")
-    inputs = [path_digest(given), path_digest(texts) if texts else None]
+    walked = os.walk(given, followlinks=True)  # the tree may be made of links, which path_digest passes over
+    files = sorted(Path(where, name) for where, _, names in walked for name in names)
+    inputs = [[(str(file.relative_to(given)), file_digest(file)) for file in files], texts and file_digest(texts)]
     folder = cache_folder("bench", settings, *inputs, code_digest(benches.MODULE)) / "bench"
-    if not folder.is_dir():
-        with atomic_folder(folder) as temporary:
-            benches.build(given, settings, temporary, threads, texts)
+    with _alone(folder.parent):
+        if not folder.is_dir():
+            with atomic_folder(folder) as temporary:
+                benches.build(given, settings, temporary, threads, texts)
     return Bench.load(folder)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process is at work in a folder of the cache, and keep others waiting."""
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def find_weights(config: Mapping[str, Any], given: Mapping[str, Path]) -> dict[str, Path]:
@@ -136,37 +152,46 @@ def answer(
         config: a run's config.
         threads: of torch.
     """
-    edits = [(seed, edit) for seed, group in outputs.edits.items() for edit in group]
-    lines = [_edits_row(seed, edit, outputs) for seed, edit in edits]
+    lines = [_edits_row(seed, edit, outputs) for seed, group in outputs.edits.items() for edit in group]
     settings = {name: config["metrics"][name] for name in ("batch_size", *FAMILIES)}
     shown = [config["statistics"], config["run"]["label"], config["run"]["notice"], file_digest(PAPER)]
     used = {name: path_digest(folder) for name, folder in weights.items()}
     code, device = code_digest(MODULE, *(family.module for family in FAMILIES.values())), stage.device()
+    versions = [importlib.metadata.version(name) for name in COUNTING]
     key = (asdict(row), lines, outputs.problems(), outputs.notes(), bench.digest, settings, shown, used, code, device)
-    folder = cache_folder("answers", *key) / "row"
-    if folder.is_dir():
-        return folder
-    from editclip.report.row import write_row
-
-    stage.use_threads(threads)
-    with atomic_folder(folder) as temporary:
-        for seed in outputs.edits:
-            place = temporary / "edits" / row.name / f"seed={seed}"
-            place.mkdir(parents=True)
-            write_json(place / "method.json", {"name": row.name, "conditioning": row.conditioning})
-            with (place / "edits.csv").open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(line for line in lines if line["seed"] == seed)
-        for name, family in FAMILIES.items():
-            place = temporary / "scores" / row.name / name
-            place.mkdir(parents=True)
-            setting = Setting(settings[name], bench, weights, settings["batch_size"], device)
-            write_family(place, family.build(setting), row.name, outputs.edits, bench)
-        method = {"name": row.name, "exemplars": row.exemplars, "seeds": list(outputs.edits)}
-        found = [f"{row.name}: {problem}" for problem in outputs.problems()] + _squashed(outputs, bench)
-        write_row(temporary, bench.folder, method, config, PAPER, found, outputs.notes())
+    folder = cache_folder("answers", *key, versions) / "row"
+    with _alone(folder.parent):
+        if not folder.is_dir():
+            stage.use_threads(threads)
+            with atomic_folder(folder) as temporary:
+                _write_answer(temporary, row, outputs, bench, weights, config)
     return folder
+
+
+def _write_answer(
+    temporary: Path, row: Row, outputs: Outputs, bench: Bench, weights: Mapping[str, Path], config: Mapping[str, Any]
+) -> None:
+    """Fill the folder of `answer`."""
+    from editclip.report.row import write_row  # with pandas
+
+    for seed, group in outputs.edits.items():
+        lines = [_edits_row(seed, edit, outputs) for edit in group]
+        place = temporary / "edits" / row.name / f"seed={seed}"
+        place.mkdir(parents=True)
+        write_json(place / "method.json", {"name": row.name, "conditioning": row.conditioning})
+        with (place / "edits.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(lines)
+    settings = config["metrics"]
+    for name, family in FAMILIES.items():
+        place = temporary / "scores" / row.name / name
+        place.mkdir(parents=True)
+        setting = Setting(settings[name], bench, weights, settings["batch_size"], stage.device())
+        write_family(place, family.build(setting), row.name, outputs.edits, bench)
+    method = {"name": row.name, "exemplars": row.exemplars, "seeds": list(outputs.edits)}
+    found = [f"{row.name}: {problem}" for problem in outputs.problems()] + _squashed(outputs, bench)
+    write_row(temporary, bench.folder, method, config, PAPER, found, outputs.notes())
 
 
 def _edits_row(seed: int, edit: Edit, outputs: Outputs) -> dict[str, Any]:
@@ -225,6 +250,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     config["metrics"] |= {"batch_size": given.batch_size or config["metrics"]["batch_size"]}
     inputs = {"bench": given.bench, "edits": given.edits, **weights, "paper": PAPER}
     out = given.out or Path("results", "scored", row.name)
+    if out.exists() and not (out / "table1.csv").is_file():  # it will be replaced
+        raise InputError(f"--out {out} exists and holds no earlier row: name another folder")
     facts = {"module": MODULE, "config": config, "inputs": inputs, "threads": given.threads}
     with stage.output_folder(out, **facts) as folder:
         made = answer(row, outputs, bench, weights, config, given.threads)

@@ -82,6 +82,7 @@ def _check_editclip_ip2p(folder: Path) -> None:
 
 CHECKS: dict[str, Callable[[Path], None]] = {
     "clip": _check_clip,
+    "clip_matched": _check_clip,
     "vae": _check_component,
     "text_to_image": _check_pipeline,
     "ip2p": _check_pipeline,

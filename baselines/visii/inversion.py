@@ -259,9 +259,9 @@ def invert(objective: Objective, starts: Sequence[Start], total: int, options: M
             take = error <= lowest if wanted is None else torch.full_like(lowest, step == wanted).bool()
             kept, lowest = torch.where(take[:, None, None], embedding, kept), torch.minimum(lowest, error)
         trace.append((timesteps, error, cosine))
-    if not kept.isfinite().all():
-        raise FloatingPointError("the inversion diverged: its embedding is not finite; lower learning_rate")
     times, errors, cosines = (torch.stack(values, 1).cpu() for values in zip(*trace, strict=True))  # B×steps
+    if not (kept.isfinite().all() and errors.isfinite().all()):
+        raise FloatingPointError("the inversion diverged: its embedding or error is not finite; lower learning_rate")
     return [
         {
             "embedding": kept[number][None].cpu(),

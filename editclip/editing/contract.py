@@ -111,10 +111,14 @@ def _together(trial: Trial) -> str:
     if not isinstance(trial.editor, JointEditor) or not trial.exemplars[0].pairs:
         return ""
     together = trial.editor.prepare_many(trial.exemplars)
+    if len(together) != len(trial.exemplars):
+        return f"{len(together)} results for {len(trial.exemplars)} exemplars"
     for number, (one, other) in enumerate(zip((r.prepared for r in trial.requests), together, strict=False)):
+        if one.keys() != other.keys():
+            return f"exemplar {number} has other tensors"
         for name, tensor in one.items():
             a, b = tensor.double(), other[name].double()
-            if a.shape != b.shape or (a - b).norm() > JOINT_TOLERANCE * a.norm():
+            if a.shape != b.shape or not (a - b).norm() <= JOINT_TOLERANCE * a.norm():  # not: also of a NaN
                 return f"{name} of exemplar {number} is another one"
     return ""
 

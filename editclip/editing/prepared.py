@@ -45,13 +45,13 @@ def prepare(work: Work, shard: tuple[int, int], out: Path) -> None:
         InputError: the exemplars that failed take more than 1 % of the benchmark's samples with them.
     """
     requests, finished = work.requests(), work.finished("prepared", work.card())
-    wanted = sorted(requests.fed.values()) if "exemplar" in work.method.card.needs else []
+    wanted = sorted(set(requests.fed.values())) if "exemplar" in work.method.card.needs else []
     keys = {exemplar_id: requests.exemplar_key(exemplar_id) for exemplar_id in part(wanted, shard)}
     failed: dict[str, str] = {}
     if any(finished.get(key) is None for key in keys.values()):
         editor = work.load()
-        # Who is prepared together is fixed, so that a run that was broken off ends with the same bits. A control starts
-        # from the other end: beside the method it is of, it finds half of the work done.
+        # Who is prepared together is fixed by the shards, so that a run that was broken off ends with the same bits. A
+        # control starts from the other end: beside the method it is of, it finds half of the work done.
         size = editor.prepare_batch_size if isinstance(editor, JointEditor) else 1
         batches = [list(keys)[first : first + size] for first in range(0, len(keys), size)]
         for batch in tqdm(batches[:: -1 if work.method.shuffled else 1], desc=f"{work.method.name}: prepare"):
@@ -63,7 +63,7 @@ def prepare(work: Work, shard: tuple[int, int], out: Path) -> None:
             for exemplar_id, outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, Exception):
                     failed[exemplar_id] = reason(outcome)
-                else:
+                elif finished.get(keys[exemplar_id]) is None:  # else another job was faster: what it made is in use
                     finished.put_tensors(keys[exemplar_id], outcome, seconds)
     stopped = {s.sample_id: failed[e] for s in work.bench.samples if (e := requests.fed[s.exemplar_id]) in failed}
     refuse_failed_samples(stopped, work.bench, work.method.name)

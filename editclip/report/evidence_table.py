@@ -36,8 +36,12 @@ def _numbers(row: Mapping[Any, str], path: Path) -> dict[str, str]:
     return {"estimate": "", "low": "", "high": "", **texts}
 
 
-def evidence_html(path: Path) -> str:
+def evidence_html(path: Path, level: float) -> str:
     """The table of `path`, an evidence.csv, of class "evidence"; its style is in the page's style sheet.
+
+    Args:
+        path: the file.
+        level: confidence level of its intervals.
 
     Raises:
         InputError: the file lacks a column, or a cell is not what its column says.
@@ -57,5 +61,6 @@ def evidence_html(path: Path) -> str:
         claim = escape(row["claim"]) + (f"<small>{escape(row['note'])}</small>" if row["note"] else "")
         cells = f"<td>{claim}</td><td>{value}</td><td>{escape(row['n'])}</td><td>{escape(row['bar'])}</td>"
         rows.append(f'<tr class="{kind}">{cells}<td>{verdict}</td></tr>')
-    head = "".join(f"<th>{name}</th>" for name in ("Claim", "Value [95 % interval]", "n", "Bar", "Verdict"))
+    names = ("Claim", f"Value [{100 * level:g} % interval]", "n", "Bar", "Verdict")
+    head = "".join(f"<th>{name}</th>" for name in names)
     return f'<table class="evidence"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'

@@ -12,13 +12,31 @@ import pandas as pd
 from editclip.report.results import read_json
 
 SHORT = 12  # hex digits shown of a digest
+OF_SEEDS = ("edits", "shards")  # folders of <method>/<seed>/
+OF_METHODS = (*OF_SEEDS, "prepared", "scores", "runtime")  # folders of <method>/
 STAGES = ("Stage", "Jobs", "Minutes", "Peak memory MiB", "Threads", "Device", "Code")
 
 
 def provenances(run: Path) -> dict[Path, dict[str, Any]]:
-    """Every provenance.json of `run`, by its place in it; what a killed job left (dot-folders) is passed over."""
+    """Every provenance.json behind the tables of `run`, by its place in it.
+
+    What a killed job left (dot-folders) is passed over, and so are methods and seeds that the config no longer has:
+    their outputs stay in the folder.
+
+    Raises:
+        InputError: the tables have no provenance.
+    """
+    config = read_json(run / "tables" / "provenance.json")["config"]
+    seeds = {m["name"]: [f"seed={s}" for s in m["seeds"] or config["seeds"]] for m in config["methods"]}
+
+    def belongs(path: Path) -> bool:
+        kind, *rest = path.parts
+        if any(part.startswith(".") for part in path.parts) or (kind in OF_METHODS and rest[0] not in seeds):
+            return False
+        return kind not in OF_SEEDS or rest[1] in seeds[rest[0]]
+
     found = sorted(p.relative_to(run) for p in run.rglob("provenance.json"))
-    return {p: read_json(run / p) for p in found if not any(part.startswith(".") for part in p.parts)}
+    return {p: read_json(run / p) for p in found if belongs(p)}
 
 
 def facts(run: Path, made: Mapping[Path, Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -33,9 +51,10 @@ def facts(run: Path, made: Mapping[Path, Mapping[str, Any]]) -> list[tuple[str, 
     """
     tables = read_json(run / "tables" / "provenance.json")
     trained = [v for p, v in made.items() if p.parts[0] in ("weights", "shards")] or [tables]
-    cards = [read_json(p) for p in sorted(run.glob("edits/[!.]*/[!.]*/method.json"))]
+    edits = [run / p.parent for p in made if p.parts[0] == "edits"]
+    cards = [read_json(folder / "method.json") for folder in edits]
     bases = sorted({str(card["base_seed"]) for card in cards if "base_seed" in card})
-    seeds = sorted({int(p.parent.name.removeprefix("seed=")) for p in run.glob("edits/[!.]*/seed=*/method.json")})
+    seeds = sorted({int(folder.name.removeprefix("seed=")) for folder in edits})
     digests = sorted(weight_digests(made).items())
     lines = [
         ("Code", ", ".join(dict.fromkeys(commit(v) for v in [tables, *made.values()]))),

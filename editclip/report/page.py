@@ -95,7 +95,7 @@ def page(run: Path, out: Path, config: Mapping[str, Any] | None) -> str:
         level=tables["statistics"]["level"],
         legend=[(column(c).label, column(c).meaning) for c in MEASURED],
         notes=list(zip(table["method"], table["notes"], strict=True)),
-        evidence=Markup(evidence_html(evidence)) if evidence.is_file() else None,
+        evidence=Markup(evidence_html(evidence, tables["statistics"]["level"])) if evidence.is_file() else None,
         pictures={name: embedded(run / "figures" / path) for name, path in PICTURES.items()},
         heat_maps=[(p.stem, embedded(p)) for p in sorted((run / "figures").glob(HEAT_MAPS))],
         versus=Markup(render.versus_html(versus)) if len(versus) else None,

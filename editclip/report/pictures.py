@@ -35,19 +35,22 @@ def grid_reference(run: Path, table: pd.DataFrame, wanted: str) -> tuple[pd.Data
     Args:
         run: folder of the run.
         table: table1.csv.
-        wanted: that method; where the run lacks it, the first that is conditioned on something, else the first.
+        wanted: that method; where the run has no EC2EC of it, the first method that is conditioned on something and has
+            some, else the first that has some.
 
     Raises:
-        InputError: its scores are missing.
+        InputError: no method has any.
     """
     methods = table["method"].tolist()
     conditioned = table.loc[table["conditioning"] != "none", "method"].tolist()
-    folder = run / "scores" / (wanted if wanted in methods else [*conditioned, *methods][0]) / "editclip"
-    seeds = sorted(int(path.stem.removeprefix("seed=")) for path in folder.glob("seed=*.csv"))
-    if not seeds:
-        raise InputError(f"{folder} has no scores: run the editclip metrics of this method first")
-    columns = ("sample_id", "metric", "value", "status")
-    return pd.concat([read_table(folder / f"seed={seed}.csv", columns) for seed in seeds], ignore_index=True), seeds[0]
+    for name in dict.fromkeys([wanted, *conditioned, *methods]):
+        folder = run / "scores" / name / "editclip"
+        seeds = sorted(int(path.stem.removeprefix("seed=")) for path in folder.glob("seed=*.csv"))
+        columns = ("sample_id", "metric", "value", "status")
+        found = [read_table(folder / f"seed={seed}.csv", columns) for seed in seeds]
+        if found and any(((f["metric"] == "ec2ec") & (f["status"] == "ok")).any() for f in found):
+            return pd.concat(found, ignore_index=True), seeds[0]
+    raise InputError(f"no method in {run / 'scores'} has EC2EC scores: run the editclip metrics first")
 
 
 def mean_ec2ec(scores: pd.DataFrame) -> "pd.Series[float]":

@@ -121,7 +121,7 @@ def table1_markdown(table: pd.DataFrame, full: pd.DataFrame, notice: str | None,
 
 
 def _reading(level: float) -> str:
-    return f"± is half of the {level:.0%} interval for these edit types."
+    return f"± is half of the {100 * level:g} % interval for these edit types."
 
 
 def _notes(table: pd.DataFrame) -> str:
@@ -163,7 +163,7 @@ def pivots(summary: pd.DataFrame, level: float) -> list[tuple[str, str, pd.DataF
     whole = summary[summary["scope"] == "all"]
     half, names = (whole["high"] - whole["low"]) / 2, whole["metric"]
     means = [_cell(mean, name) + _half(h, name) for name, mean, h in zip(names, whole["mean"], half, strict=True)]
-    pieces = [(f"Whole bench: mean ± half of the {level:.0%} interval", "full", _pivot(whole, means, "metric"))]
+    pieces = [(f"Whole bench: mean ± half of the {100 * level:g} % interval", "full", _pivot(whole, means, "metric"))]
     compared = whole[whole["diff"].notna()]
     if len(compared):
         texts = [_difference(row, level) for row in compared.to_dict("records")]

@@ -51,7 +51,7 @@ def beside_paper(summary: pd.DataFrame, results: RunResults, paper: pd.DataFrame
     texts = texts.set_axis(["mean", "low", "high", *paper["method"]])
     cells = pd.DataFrame({"": [column(name).label + render.ARROWS[column(name).better] for name in MEASURED]})
     cells[results.methods[0].name] = list(texts.loc["mean"])
-    cells[f"{level:.0%} interval"] = list(texts.loc["low"] + " to " + texts.loc["high"])
+    cells[f"{100 * level:g} % interval"] = list(texts.loc["low"] + " to " + texts.loc["high"])
     cells["n"] = [str(int(n)) for n in mine["n"]]
     for method in paper["method"]:
         cells[f"{method} (paper)"] = list(texts.loc[method])

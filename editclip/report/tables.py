@@ -235,10 +235,11 @@ def _reason(rows: pd.DataFrame, method: str) -> str:
     return str(reasons.iloc[0]).replace(";", ",") if len(reasons) else ""
 
 
-def against_paper(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+def against_paper(table: pd.DataFrame, paper: pd.DataFrame, reference: str | None) -> pd.DataFrame:
     """Our cells beside the paper's, for the methods that stand in both tables.
 
-    Names match without case, hyphens and underscores (prompt_diffusion is PromptDiffusion). `same_sign` says whether
+    Names match without case, hyphens and underscores (prompt_diffusion is PromptDiffusion), and `reference`, the row of
+    EditCLIP here, is the paper's EditCLIP whatever it is called. `same_sign` says whether
     the difference from EditCLIP's row has the sign it has in the paper: the only part that carries over to another
     data set.
 
@@ -246,7 +247,8 @@ def against_paper(table: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
         Columns method, paper_method, metric, ours, paper, ours_minus_editclip, paper_minus_editclip, same_sign.
     """
     columns = [c for c in (*MEASURED, "runtime_s") if c in paper.columns]
-    ours = {_plain(row["method"]): row for row in table.to_dict("records")}
+    rows_here = table.to_dict("records")
+    ours = {REFERENCE if row["method"] == reference else _plain(row["method"]): row for row in rows_here}
     theirs = {_plain(row["method"]): row for row in paper.to_dict("records")}
     rows = []
     for name in (n for n in ours if n in theirs):
@@ -271,11 +273,12 @@ def _plain(name: str) -> str:
 def write_tables(folder: Path, config: Mapping[str, Any], results: RunResults) -> None:
     """Write table1, table1_full and table1_vs_paper into `folder`, each as CSV, Markdown and (not the last) LaTeX."""
     settings = stats.Settings(**config["statistics"])
-    summary = summarise(long_scores(results), results.methods, settings, reference_row(config["methods"]))
+    reference = reference_row(config["methods"])
+    summary = summarise(long_scores(results), results.methods, settings, reference)
     summary = pd.concat([summary, summarise_runtime(results)], ignore_index=True).infer_objects()
     table = headline(summary, results, config["label"])
     paper = read_numbers(Path(config["paper"]), ("method", *MEASURED))
-    versus = against_paper(table, paper)
+    versus = against_paper(table, paper, reference)
     for name, frame in (("table1", table), ("table1_full", summary), ("table1_vs_paper", versus)):
         (folder / f"{name}.csv").write_bytes(render.csv(frame).encode())
     texts = {

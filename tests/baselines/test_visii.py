@@ -287,9 +287,10 @@ def test_exemplars_that_cannot_be_inverted_are_refused(editor: VISII) -> None:
         editor.prepare(replace(same, pairs=()))
 
 
-def test_a_diverged_inversion_raises(weights: dict[str, Path]) -> None:
+@pytest.mark.parametrize("checkpoint", ["last", "best", "1"])
+def test_a_diverged_inversion_raises(weights: dict[str, Path], checkpoint: str) -> None:
     with pytest.raises(FloatingPointError, match="the inversion diverged"):
-        load(weights, learning_rate=1e30, steps=4).prepare(exemplar(14))
+        load(weights, learning_rate=1e30, steps=4, checkpoint=checkpoint).prepare(exemplar(14))
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,34 @@ def test_each_check_catches_its_method(hook: Hook, promises: list[str]) -> None:
     assert set(promises) <= set(broken(Weak(hook)))
 
 
+class Joint(Weak):
+    """Prepares several exemplars in one call, and does something to what it returns."""
+
+    prepare_batch_size = 2
+
+    def __init__(self, change: Callable[[list[dict[str, torch.Tensor]]], list[dict[str, torch.Tensor]]]) -> None:
+        super().__init__(lambda images, requests: images)
+        self.change = change
+
+    def prepare_many(self, exemplars: Sequence[Exemplar]) -> list[dict[str, torch.Tensor]]:
+        return self.change([self.prepare(exemplar) for exemplar in exemplars])
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        (lambda prepared: prepared, True),
+        (lambda prepared: prepared[:1], False),
+        (lambda prepared: prepared[::-1], False),
+        (lambda prepared: [{k: v * torch.nan for k, v in p.items()} for p in prepared], False),
+        (lambda prepared: [p | {"more": torch.ones(1)} for p in prepared], False),
+    ],
+)
+def test_preparing_together_is_preparing_alone(change: Any, kept: bool) -> None:
+    promise = "who is prepared together does not matter"
+    assert (promise in broken(Joint(change))) != kept
+
+
 def test_side_effects_are_found_alone(tmp_path: Path) -> None:
     assert broken(Weak(_print)) == ["nothing printed"]
     assert broken(Weak(_write(tmp_path))) == ["no file written"]

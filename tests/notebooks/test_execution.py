@@ -250,7 +250,7 @@ EVIDENCE = "claim,group,estimate,low,high,n,bar,met,note\n"
 def test_evidence_shows_value_interval_bar_and_verdict(tmp_path: Path) -> None:
     path = tmp_path / "evidence.csv"
     path.write_text(EVIDENCE + "a <b>,One,0.3,0.25,0.411,168,> 0.1,yes,paired\nc,One,-2,,,,,no,\nd,Two,,,,,> 3,,\n")
-    html = evidence_table.evidence_html(path)
+    html = evidence_table.evidence_html(path, 0.95)
     for text in ("a &lt;b&gt;<small>paired</small>", "<b>0.300</b> <small>[0.250, 0.411]</small>", "168", "&gt; 0.1"):
         assert text in html
     assert "<b>−2.000</b></td>" in html and "✓ met" in html and "✗ not met" in html
@@ -262,7 +262,7 @@ def test_evidence_that_says_nothing_is_refused(tmp_path: Path, row: str, said: s
     path = tmp_path / "evidence.csv"
     path.write_text(EVIDENCE + row + "\n")
     with pytest.raises(InputError, match=said):
-        evidence_table.evidence_html(path)
+        evidence_table.evidence_html(path, 0.95)
 
 
 def test_the_report_shows_evidence_where_the_run_has_it(run: Path, tmp_path: Path) -> None:

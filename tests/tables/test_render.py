@@ -57,7 +57,7 @@ def test_a_tie_at_the_printed_precision_marks_both() -> None:
 def test_half_of_the_interval_follows_the_mean_in_every_rendering() -> None:
     text = render.table1_markdown(rows(), full(), None, 0.9)
     assert "| 0.400 ± 0.050 |" in text and "| **0.500** ± 0.020 |" in text and "| 0.900 |" in text
-    assert "half of the 90% interval" in text
+    assert "half of the 90 % interval" in text
     assert r"\textbf{0.500} {\scriptsize$\pm$\,0.020}" in render.table1_latex(rows(), full(), None, 0.9)
     assert "<b>0.500</b><small>± 0.020</small>" in render.table1_html(rows(), full())
 

@@ -233,7 +233,7 @@ def test_the_paper_stands_beside_methods_of_both_tables_with_the_sign_of_the_dif
         {"method": ["ip2p", "editclip", "copy_query"], "ec2ec": [0.1, 0.2, 0.0], "lpips": [0.1, 0.3, 0.0]}
     )
     ours = ours.reindex(columns=["method", *MEASURED, "runtime_s"])
-    versus = tables.against_paper(ours, pd.read_csv(PAPER)).set_index(["method", "metric"])
+    versus = tables.against_paper(ours, pd.read_csv(PAPER), "editclip").set_index(["method", "metric"])
     assert set(versus.index.get_level_values("method")) == {"ip2p", "editclip"}
     assert versus.loc[("ip2p", "ec2ec"), ["paper", "same_sign"]].tolist() == [0.418, "yes"]
     assert versus.loc[("ip2p", "lpips"), "same_sign"] == "no"
@@ -242,7 +242,7 @@ def test_the_paper_stands_beside_methods_of_both_tables_with_the_sign_of_the_dif
 
 def test_prompt_diffusion_is_found_under_its_name_in_the_paper() -> None:
     ours = pd.DataFrame({"method": ["prompt_diffusion"], **{c: [0.5] for c in (*MEASURED, "runtime_s")}})
-    assert tables.against_paper(ours, pd.read_csv(PAPER))["paper_method"].unique().tolist() == ["PromptDiffusion"]
+    assert tables.against_paper(ours, pd.read_csv(PAPER), None)["paper_method"].unique().tolist() == ["PromptDiffusion"]
 
 
 def test_unequal_cards_are_refused_by_key_and_methods(run: Path) -> None:

@@ -52,7 +52,8 @@ def alive():
     return file
 
 
-ALIVE = alive()
+# A job on another node, or of this machine, reads this file too: only the call itself holds the lock.
+ALIVE = alive() if workflow.is_main_process else None
 
 
 def as_json(part):
@@ -62,8 +63,10 @@ def as_json(part):
 
 def watched(folder):
     """The files of a folder of the user's, if given: the folder's own date would not tell that one has changed."""
-    found = Path(folder).rglob("*") if folder else []
-    return sorted(str(path) for path in found if path.is_file())
+    found = os.walk(folder, followlinks=True) if folder else []
+    return sorted(
+        os.path.join(where, name) for where, _, names in found for name in names
+    )
 
 
 def seeds_of(method):

@@ -21,8 +21,16 @@ rule world_triplets:
 
 # The folders that later rules read, and what they watch there.
 OWN_TRIPLETS, OWN_TREE = config["triplets"].get("path"), config["bench"].get("path")
-for _key, _folder in (("triplets", OWN_TRIPLETS), ("bench", OWN_TREE)):
-    if _folder and not os.path.isdir(_folder):
+READS_TRIPLETS = (
+    config["bench"]["source"] == "world"
+    or config["representation"]
+    or any(weights["source"] == "train" for weights in config["weights"].values())
+)
+for _key, _folder, _read in (
+    ("triplets", OWN_TRIPLETS, READS_TRIPLETS),
+    ("bench", OWN_TREE, True),
+):
+    if _folder and _read and not os.path.isdir(_folder):
         sys.exit(f"error: config value {_key}.path: {_folder} is not a folder")
 TRIPLETS = OWN_TRIPLETS or f"{RUN}/triplets"
 TREE = OWN_TREE or f"{RUN}/tree"

@@ -1,10 +1,10 @@
-# Seconds an edit, measured for each method by itself. Controls are left out: those without weights compute nothing,
-# and a shuffled exemplar takes as long as an own one.
+# Seconds an edit, measured for each method by itself. Controls are left out: those that are told no edit compute
+# nothing, and a shuffled exemplar takes as long as an own one.
 
 TIMED = [
     name
     for name, entry in METHODS.items()
-    if CARDS[name].weights and entry["exemplars"] == "own"
+    if CARDS[name].conditioning != "none" and entry["exemplars"] == "own"
 ]
 
 
