@@ -49,6 +49,17 @@ def test_a_benchmark_that_is_not_there_is_refused_before_any_job(fresh: Project)
     assert "error: config value bench.path: nowhere is not a folder" in done.stderr
 
 
+def test_the_paper_run_asks_for_no_training_data(fresh: Project) -> None:
+    """It trains nothing, so the images of TOP-Bench and pinned (here: allowed) weights must do."""
+    (fresh.folder / "data" / "top-bench").mkdir(parents=True)
+    paper = "config/paper.yaml"
+    with fresh.edited(paper, lambda text: text.replace("allow_unpinned: false", "allow_unpinned: true")):
+        done = fresh.snakemake("-n", "--configfile", paper, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Fetching and checking editclip_ip2p" in done.stdout + done.stderr
+    assert "Drawing the procedural" not in done.stdout + done.stderr
+
+
 def without_tensor(tensors: dict) -> dict:  # type: ignore[type-arg]
     tensors.pop("visual_projection.weight")
     return tensors
