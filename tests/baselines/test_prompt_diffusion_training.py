@@ -188,7 +188,7 @@ def test_maps_keep_what_they_are_named_after() -> None:
 @pytest.fixture(scope="module")
 def triplets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("triplets")
-    write_triplets(folder, {"resolution": 32, "train": 24, "validation": 8}, seed=7)
+    write_triplets(folder, {"resolution": 32, "train": 24, "validation": 8, "test": 2}, seed=7)
     return folder
 
 

@@ -74,7 +74,7 @@ def test_every_family_writes_a_row_for_each_sample_and_metric(
             "ec2t",
             "ec2ec",
         ),
-        *("mse", "psnr", "ssim", "psnr_inside", "mse_background", "psnr_background"),
+        *("mse", "psnr", "ssim", "closer", "psnr_inside", "mse_background", "psnr_background"),
     }
 
 

@@ -28,7 +28,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 def triplets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """64 training and 12 validation rows at 32 px."""
     folder = tmp_path_factory.mktemp("triplets")
-    write_triplets(folder, {"resolution": 32, "train": 64, "validation": 12}, seed=7)
+    write_triplets(folder, {"resolution": 32, "train": 64, "validation": 12, "test": 4}, seed=7)
     return folder
 
 

@@ -10,11 +10,12 @@ from workflow_project import ROOT, SMOKE, Project
 MODULES = sorted(
     p.relative_to(ROOT).as_posix() for package in ("editclip", "baselines") for p in (ROOT / package).rglob("*.py")
 )
-TIMED = ("ip2p", "editclip")  # what is no control
+TIMED = ("ip2p", "editclip", "visii", "prompt-diffusion")  # what is no control
 FAMILIES = ("lpips", "clip", "editclip", "ground_truth")
 DRAWING = [f"editclip.report.{name}" for name in ("evidence_table", "figures", "pictures", "training")]
 TRAININGS = {
     "clip": "clip",
+    "clip_matched": "clip",
     "vae": "vae",
     "text_to_image": "text_to_image",
     "ip2p": "ip2p",
@@ -64,7 +65,9 @@ def entries_by_output(config: dict) -> dict[str, list[str]]:  # type: ignore[typ
         f"{run}/triplets": ["editclip.data.world"],
         f"{run}/tree": ["editclip.data.world"],
         f"{run}/bench": ["editclip.data.bench"],
+        f"{run}/representation": ["editclip.metrics.representation"],
         f"{run}/tables": ["editclip.report.tables"],
+        f"{run}/evidence.csv": ["editclip.report.evidence"],
         "results/report.html": ["editclip.report.page"],
     }
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
@@ -103,7 +106,7 @@ def messages(jobs: set[str]) -> set[str]:
 
 
 RENDERING = {f"Rendering notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
-REPORTING = {"Aggregating scores", *RENDERING, "Publishing the", "Writing the"}
+REPORTING = {"Aggregating scores", "Weighing the", *RENDERING, "Publishing the", "Writing the"}
 
 
 def test_a_changed_guidance_scale_reruns_that_method_alone(smoke: Project) -> None:
