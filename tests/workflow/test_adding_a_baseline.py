@@ -1,5 +1,6 @@
 """docs/adding-a-baseline.md, followed to the letter in a copy of the project with a finished smoke run."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import yaml
 from workflow_project import ROOT, SMOKE, Project
 
 PAGE = (ROOT / "docs" / "adding-a-baseline.md").read_text(encoding="utf-8")
-OWN_CONFIG = "config/own.yaml"
+OWN_CONFIG = "config/own.json"
 
 
 def blocks(language: str) -> list[str]:
@@ -34,7 +35,7 @@ def extended(smoke: Project, tmp_path_factory: pytest.TempPathFactory) -> Projec
     added = yaml.safe_load(blocks("yaml")[0])
     shell = {**added[0], "name": "from_shell", "editor": "baselines.from_shell"}
     config["methods"] += [*added, shell]
-    (folder / OWN_CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
+    (folder / OWN_CONFIG).write_text(json.dumps(config), encoding="utf-8")
     return Project(folder)
 
 
@@ -47,7 +48,7 @@ def test_the_examples_keep_every_promise(extended: Project, name: str) -> None:
 
 def test_the_examples_run_to_table_rows_and_nothing_else_is_computed(extended: Project) -> None:
     before = {path: path.stat().st_mtime_ns for path in (extended.folder / "results/smoke/weights").rglob("*")}
-    done = extended.snakemake("--configfile", OWN_CONFIG, "results/table1.csv")
+    done = extended.snakemake("results/table1.csv", "--configfile", OWN_CONFIG)
     assert "Editing with colour_transfer" in done.stdout + done.stderr
     assert "Training" not in done.stdout + done.stderr and "Editing with editclip" not in done.stdout + done.stderr
     assert before == {path: path.stat().st_mtime_ns for path in before}

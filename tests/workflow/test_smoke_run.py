@@ -26,7 +26,7 @@ def test_table1_has_every_method_and_is_finite_where_defined(smoke: Project) -> 
     assert "clip_dir empty: " in table.loc[directionless[0], "notes"]
     assert table.drop(index=directionless)[defined].notna().all(axis=None)
     timed = table["runtime_s"].notna()
-    assert set(table.index[timed]) == {"ip2p", "editclip"}
+    assert set(table.index[timed]) == {"ip2p", "editclip", "visii", "prompt-diffusion"}, "controls are not timed"
     assert table.loc[~timed, "notes"].str.contains("runtime_s empty: not timed").all()
     assert table["notes"].str.contains("lpips=random_trunk").all()
     assert table["notes"].str.contains("run=smoke").all()
