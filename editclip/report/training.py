@@ -16,11 +16,14 @@ VALIDATION = "validation/"
 # What a loss is, by the trained model; another model's axis says "loss".
 LOSSES = {  # in the order in which the models build on each other
     "clip": "cross-entropy (nats)",
+    "clip_matched": "cross-entropy (nats)",
     "vae": "weighted sum of L1, MSE, KL",
     "text_to_image": "mean squared error",
     "ip2p": "mean squared error",
     "editclip": "cross-entropy (nats)",
     "editclip_ip2p": "MSE + weighted LPIPS",
+    "prompt_diffusion": "mean squared error",
+    "prompt_diffusion_edits": "mean squared error",
 }
 SUMMARY = ("Model", "Steps", "Training loss", "Held out")
 # Axis of a validation metric: the first whose word its name has, else the name itself.
