@@ -17,7 +17,7 @@ in results/<run>/weights, unless --weights says otherwise. The micro run's own e
         --weights clip=clip-vit-large-patch14 editclip=EditCLIP --name mine --conditioning exemplar
 
 --out gets table1.csv (the row), table1.md (the same with intervals and the paper's rows), table1_full.csv (every
-metric, per family and type), the scores of every sample, and provenance.json.
+metric, per family and type), rows.csv (facts about the row), the scores of every sample, and provenance.json.
 """
 
 import argparse
@@ -38,14 +38,17 @@ from typing import Any
 
 from editclip import stage
 from editclip.config import checked_config
+from editclip.config.section import checked
+from editclip.config.tables import Table
 from editclip.data import bench as benches
 from editclip.data.bench import Bench
+from editclip.editing.cards import editor_names, read_card
 from editclip.errors import InputError, nearest
 from editclip.metrics.families import FAMILIES
 from editclip.metrics.outputs import Outputs, collect
 from editclip.metrics.scores import Edit, Setting, write_family
 from editclip.provenance import ROOT, code_digest
-from editclip.storage import atomic_folder, cache_folder, file_digest, path_digest, write_json
+from editclip.storage import atomic_folder, cache_folder, file_digest, path_digest
 
 MODULE = "editclip.score"
 CONFIG, SCHEMA = ROOT / "config" / "micro.yaml", ROOT / "workflow" / "schemas" / "config.schema.yaml"
@@ -172,26 +175,38 @@ def _write_answer(
     temporary: Path, row: Row, outputs: Outputs, bench: Bench, weights: Mapping[str, Path], config: Mapping[str, Any]
 ) -> None:
     """Fill the folder of `answer`."""
-    from editclip.report.row import write_row  # with pandas
+    from editclip.report.results import ResultFolders  # with pandas
+    from editclip.report.row import write_row
 
+    edits = {(row.name, seed): temporary / "edits" / row.name / f"seed={seed}" for seed in outputs.edits}
+    scores = {(row.name, name): temporary / "scores" / row.name / name for name in FAMILIES}
     for seed, group in outputs.edits.items():
         lines = [_edits_row(seed, edit, outputs) for edit in group]
-        place = temporary / "edits" / row.name / f"seed={seed}"
+        place = edits[row.name, seed]
         place.mkdir(parents=True)
-        write_json(place / "method.json", {"name": row.name, "conditioning": row.conditioning})
         with (place / "edits.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(lines)
     settings = config["metrics"]
     for name, family in FAMILIES.items():
-        place = temporary / "scores" / row.name / name
+        place = scores[row.name, name]
         place.mkdir(parents=True)
         setting = Setting(settings[name], bench, weights, settings["batch_size"], stage.device())
         write_family(place, family.build(setting), row.name, outputs.edits, bench)
-    method = {"name": row.name, "exemplars": row.exemplars, "seeds": list(outputs.edits)}
-    found = [f"{row.name}: {problem}" for problem in outputs.problems()] + _squashed(outputs, bench)
-    write_row(temporary, bench.folder, method, config, PAPER, found, outputs.notes())
+    problems = [f"{row.name}: {problem}" for problem in outputs.problems()] + _squashed(outputs, bench)
+    folders = ResultFolders(bench.folder, edits, scores, runtime={})
+    write_row(temporary, _table(row, list(outputs.edits), config), folders, problems, outputs.notes())
+
+
+def _table(row: Row, seeds: list[int], config: Mapping[str, Any]) -> Table:
+    """The table that has this row alone."""
+    declaration: dict[str, Any] = {"rows": [row.name], "reference": None, "paper": str(PAPER)}
+    declaration |= {"bars": {}, "representation": None}
+    method: dict[str, Any] = {"editor": None, "weights": {}, "exemplars": row.exemplars, "seeds": seeds, "options": {}}
+    method |= {"label": row.name, "paper": "", "license": "", "trained_on": [], "conditioning": row.conditioning}
+    run = {"label": config["run"]["label"], "notice": config["run"]["notice"], "statistics": config["statistics"]}
+    return checked(Table, {"name": "table1", **run, "declaration": declaration, "methods": {row.name: method}})
 
 
 def _edits_row(seed: int, edit: Edit, outputs: Outputs) -> dict[str, Any]:
@@ -215,7 +230,9 @@ def _row(arguments: argparse.Namespace) -> Row:
         raise InputError(f"the name {name!r} is to be a folder's: give --name of letters, digits and . _ - + ( )")
     cards = sorted(arguments.edits.rglob("method.json"))
     card = json.loads(cards[0].read_text(encoding="utf-8")) if cards else {}
-    conditioning = arguments.conditioning or card.get("conditioning", "unknown")
+    conditioning = arguments.conditioning
+    if conditioning is None:
+        conditioning = read_card(card["editor"]).conditioning if card.get("editor") in editor_names() else "unknown"
     return Row(name, conditioning, card.get("exemplars", "own"))
 
 

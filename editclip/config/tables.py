@@ -33,7 +33,7 @@ class Bar(Section):
 class MetricBar(Bar):
     """A bar for the mean of a metric over the whole bench."""
 
-    rows: Distinct[Name]
+    rows: Distinct[Text]
     """the rows that it was set for"""
 
 
@@ -47,9 +47,9 @@ class EncoderBar(Bar):
 class TableDeclaration(Section):
     """One table."""
 
-    rows: Distinct[Name] = Field(min_length=1)
+    rows: Distinct[Text] = Field(min_length=1)
     """methods, in order"""
-    reference: Name | None
+    reference: Text | None
     """the row that differences are taken from; null = no differences"""
     paper: Text | None
     """the published table, as CSV; null = there is none"""
@@ -120,7 +120,7 @@ class Table(Section):
     """intervals and tests"""
     declaration: TableDeclaration
     """the config's entry"""
-    methods: dict[Name, TableMethod]
+    methods: dict[Text, TableMethod]
     """the methods of its rows"""
 
     @model_validator(mode="after")

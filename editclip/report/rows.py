@@ -5,6 +5,7 @@ prose in a table's column `notes` is made last, and nothing reads it back.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ import pandas as pd
 from editclip.config.tables import Table, TableMethod
 from editclip.errors import InputError
 from editclip.report.columns import CLIP_DIR, HEADLINE, MEASURED
+from editclip.report.files import read_table
 from editclip.report.results import RunResults
 
 UNCOUNTED = ("undefined", "skipped", "failed")  # statuses of outputs without a value
@@ -19,8 +21,6 @@ FACTS = ("run", "method", "label", "conditioning", "editor", "weights", "exempla
          "control_of", "seeds", "paper", "license", "trained_on", "lpips_trunk", "clip_dir", "votes", "n_outputs",
          "n_failed", *(f"{name}_{fact}" for name in MEASURED for fact in ("n", *UNCOUNTED, "empty")), "runtime_s_n",
          "runtime_s_empty", "outputs")  # fmt: skip
-READ = ("method", "conditioning", "exemplars", "reference", "control", "lpips_trunk", "clip_dir", "votes")
-"""What a reader of rows.csv may count on, of whatever table."""
 
 
 def direction_metric(results: RunResults) -> str:
@@ -82,6 +82,15 @@ def row_facts(table: Table, results: RunResults, summary: pd.DataFrame, outputs:
         empty = "" if timed else _reason(results.runtime, name) or "not timed"
         lines.append(facts | {"runtime_s_n": timed, "runtime_s_empty": empty})
     return pd.DataFrame(lines, columns=list(FACTS)).astype(str)
+
+
+def read_facts(folder: Path) -> pd.DataFrame:
+    """rows.csv of a table's folder, as `row_facts` made it.
+
+    Raises:
+        InputError: the file is missing or lacks a column.
+    """
+    return read_table(folder / "rows.csv", FACTS)
 
 
 def _yes(true: bool) -> str:
