@@ -25,12 +25,6 @@ if shutil.which("conda") is None and "conda" in map(
         " or leave the option out (`make reproduce` needs no conda)"
     )
 
-# Given a --configfile, Snakemake would merge it over this one and leak toy values into a paper run.
-if not workflow.overwrite_configfiles:
-
-    configfile: "config/micro.yaml"
-
-
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/weights.smk"
