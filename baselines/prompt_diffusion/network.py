@@ -15,7 +15,7 @@ from torch import Tensor
 
 from editclip import layouts
 from editclip.errors import InputError
-from editclip.pipeline import load_part
+from editclip.pipeline_parts import load_part
 
 PAIR_CHANNELS, QUERY_CHANNELS = 6, 3  # RGB of both sides of the exemplar, RGB of the query
 
