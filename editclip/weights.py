@@ -26,7 +26,7 @@ def _download(source: HubWeights) -> Path:
     try:
         return Path(snapshot_download(source.repo, revision=source.revision, ignore_patterns=unused))
     except Exception as error:  # no network, no such repository or revision: one sentence for all of them
-        raise InputError(f"cannot fetch {source['repo']} at {source['revision']} from the hub: {error}") from error
+        raise InputError(f"cannot fetch {source.repo} at {source.revision} from the hub: {error}") from error
 
 
 def origin_of(name: str, source: LocalWeights | HubWeights) -> Path:

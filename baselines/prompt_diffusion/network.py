@@ -13,7 +13,6 @@ from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedd
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from editclip import layouts
 from editclip.errors import InputError
 from editclip.pipeline_parts import load_part
 
@@ -119,13 +118,3 @@ def load_networks(folder: str | Path, dtype: torch.dtype = torch.float32) -> Net
     """
     unet = load_part(UNet2DConditionModel, folder, "unet", dtype)
     return Networks(unet, load_part(PairQueryControlNet, folder, "controlnet", dtype))
-
-
-def check_folder(folder: Path) -> None:
-    """The layout of Prompt Diffusion's weights: a pipeline folder with `controlnet/`.
-
-    Raises:
-        InputError: a part is missing, unreadable or misshapen.
-    """
-    layouts.pipeline(folder)
-    load_networks(folder)

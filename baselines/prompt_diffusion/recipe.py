@@ -9,7 +9,7 @@ from editclip.recipes.recipe import GradientRecipe
 
 TRAINING = "baselines.prompt_diffusion.training"
 STARTS_FROM = ("text_to_image",)
-LAYOUT = "baselines.prompt_diffusion.network:check_folder"
+LAYOUT = "baselines.prompt_diffusion.layout:check_folder"
 LOSS = "mean squared error"
 
 

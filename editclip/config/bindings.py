@@ -158,7 +158,8 @@ def needed_weights(config: "Config") -> list[str]:
     Raises:
         InputError: the config has no weights of such a name.
     """
-    weights, wanted = config.weights, []
+    weights: Mapping[str, Weights] = config.weights
+    wanted: list[str] = []
     for method in rows_of(config):
         entry = config.methods[method]
         wanted += weights_of(f"methods.{method}", read_card(entry.editor), entry, weights).values()
@@ -169,9 +170,9 @@ def needed_weights(config: "Config") -> list[str]:
         names = [config.representation.encoder, *config.representation.clips]
         wanted += [_known(name, "representation", weights) for name in names]
     for name in wanted:  # grows while it is gone through
-        entry = weights[name]
-        if isinstance(entry, TrainedWeights):
-            starts = [_known(start, f"weights.{name}.from", weights) for start in entry.starts_from.values()]
+        needed = weights[name]
+        if isinstance(needed, TrainedWeights):
+            starts = [_known(start, f"weights.{name}.from", weights) for start in needed.starts_from.values()]
             wanted += [start for start in starts if start not in wanted]
     return list(dict.fromkeys(wanted))
 

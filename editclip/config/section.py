@@ -105,7 +105,7 @@ def joined(place: str, parts: Iterable[Any]) -> str:
 
 
 def _location(error: Any, values: Any) -> list[Any]:
-    """The keys and positions that lead to the violation, without the `source` that pydantic names to tell models apart."""
+    """The keys and positions that lead to the violation; pydantic also names the `source` by which it told models."""
     parts, passed = [], False
     for part in error["loc"]:
         if not passed and isinstance(values, Mapping) and values.get("source") == part:
@@ -133,8 +133,8 @@ def _sentence(error: Any, values: Any, place: str) -> str:
     if error["type"] in ("literal_error", "union_tag_invalid"):
         if error["type"] == "union_tag_invalid":
             where, value = joined(place, [*parts, context["discriminator"].strip("'")]), context["tag"]
-        allowed = re.findall(r"'([^']*)'", context.get("expected_tags") or context["expected"])
-        return f"config value {where}: {value!r} is not allowed{nearest(value, allowed)}; allowed: {', '.join(allowed)}"
+        names = re.findall(r"'([^']*)'", context.get("expected_tags") or context["expected"])
+        return f"config value {where}: {value!r} is not allowed{nearest(value, names)}; allowed: {', '.join(names)}"
     if error["type"] == "value_error":  # of a validator of ours, which knows best
         return f"config value {where}: {context['error']}"
     problem = error["msg"][:1].lower() + error["msg"][1:]

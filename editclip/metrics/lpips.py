@@ -22,7 +22,7 @@ from editclip.provenance import code_digest
 from editclip.storage import cache_folder
 
 Pair = tuple[Path, Path]  # query and output
-BATCH = 8  # images through a trunk at once, at most: on a CPU as fast per image as 64, and a last batch that is not full wastes less
+BATCH = 8  # images through a trunk at once: on a CPU as fast per image as 64, and the last is filled up with less
 
 
 class LPIPS:

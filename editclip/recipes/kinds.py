@@ -15,6 +15,8 @@ import inspect
 import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from editclip.errors import InputError, nearest
 from editclip.recipes.recipe import Recipe
@@ -54,6 +56,11 @@ def kind_names() -> list[str]:
     ]
 
 
+def _entry(module: ModuleType, name: str) -> Any:
+    """One entry of a card; `...`, which no entry may be, where it is missing."""
+    return getattr(module, name, ...)
+
+
 @functools.cache
 def read_kind(name: str) -> Kind:
     """The kind of a recipe module given by dotted name.
@@ -70,7 +77,7 @@ def read_kind(name: str) -> Kind:
     except Exception as error:  # whatever a stranger's module raises concerns the reader of one sentence
         raise InputError(f"the recipe module {name} cannot be imported: {type(error).__name__}: {error}") from error
     training, starts_from, layout, loss = (
-        getattr(module, entry, ...) for entry in ("TRAINING", "STARTS_FROM", "LAYOUT", "LOSS")
+        _entry(module, entry) for entry in ("TRAINING", "STARTS_FROM", "LAYOUT", "LOSS")
     )
     for entry, right, what in (
         ("TRAINING", training is None or isinstance(training, str), "a dotted module, or None"),
