@@ -23,7 +23,7 @@ from editclip import stage
 from editclip.data.triplets import Triplets
 from editclip.errors import InputError
 from editclip.patch_vae import load_vae
-from editclip.pipeline import load_part
+from editclip.pipeline_parts import load_part
 from editclip.training import diffusion, loop
 from editclip.training.diffusion import Latents
 from editclip.training.exemplars import Batch, exemplar_draw

@@ -22,7 +22,7 @@ from editclip.errors import InputError
 from editclip.metrics.perceptual import load_network
 from editclip.model import EditCLIP
 from editclip.patch_vae import load_vae
-from editclip.pipeline import load_unet
+from editclip.pipeline_parts import load_unet
 from editclip.projection import ImageProjModel
 from editclip.training import diffusion, loop
 from editclip.training.diffusion import Latents
