@@ -2,7 +2,7 @@
 
 import fcntl
 
-from editclip.editing.cards import parse_method
+from editclip.editing.cards import editor_module, parse_method
 from editclip.config import check_weights, checked_config
 from editclip.errors import InputError
 from editclip.provenance import code_digest
@@ -98,7 +98,9 @@ def shards_of(method):
 
 def edit_code(method):
     """Digest of the runner's code and the method's own."""
-    return code_digest("editclip.editing.edits", METHODS[method]["editor"])
+    return code_digest(
+        "editclip.editing.edits", editor_module(METHODS[method]["editor"])
+    )
 
 
 def prepared_for(wildcards):
