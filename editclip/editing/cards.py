@@ -1,6 +1,7 @@
 """Cards of methods, read without importing them, and the method entries of a config.
 
-A card is the block of literal constants that opens a method's module. Reading it with `ast` means that the workflow
+A card is the block of literal constants that opens a method's module, which is `baselines/NAME.py`, or in a package
+`baselines/NAME/method.py`. Reading it with `ast` means that the workflow
 is planned without torch, and that a method whose imports are broken hurts only its own rows.
 """
 
@@ -83,9 +84,14 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def editor_names() -> list[str]:
-    """Dotted names of all methods here: EditCLIP's own and the public modules of `baselines/`."""
-    found = pkgutil.iter_modules([str(ROOT / "baselines")])
-    return [OWN_METHOD, *sorted(f"baselines.{m.name}" for m in found if not m.name.startswith("_"))]
+    """Dotted names of all methods here: EditCLIP's own, and the public modules and packages of `baselines/`."""
+    folder = ROOT / "baselines"
+    found = [
+        f"baselines.{m.name}"
+        for m in pkgutil.iter_modules([str(folder)])
+        if not m.name.startswith("_") and (not m.ispkg or (folder / m.name / "method.py").is_file())
+    ]
+    return [OWN_METHOD, *sorted(found)]
 
 
 def editor_file(editor: str) -> Path:
@@ -98,7 +104,16 @@ def editor_file(editor: str) -> Path:
     if editor not in names:
         raise InputError(f"there is no method {editor!r}{nearest(editor, names)}; known: {', '.join(names)}")
     path = ROOT.joinpath(*editor.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return path / "method.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def editor_module(editor: str) -> str:
+    """The module with a method's card and `load`: `baselines.visii.method` of the package `baselines.visii`.
+
+    Raises:
+        InputError: there is no such method.
+    """
+    return ".".join(editor_file(editor).relative_to(ROOT).with_suffix("").parts)
 
 
 def read_card(editor: str) -> Card:
@@ -142,7 +157,7 @@ class Method:
 
     Attributes:
         name: row name, unique in a config.
-        editor: dotted name of the module.
+        editor: dotted name of its module or package.
         card: its card.
         options: the card's defaults updated by the entry's options.
         shuffled: whether exemplars of another edit type are fed (a control).
@@ -176,7 +191,8 @@ class Method:
 
     def load(self, given: Mapping[str, Path], device: str) -> Editor:
         """The editor itself, on `device`; only here the module is imported."""
-        editor: Editor = importlib.import_module(self.editor).load(self.weights(given), self.options, device)
+        module = importlib.import_module(editor_module(self.editor))
+        editor: Editor = module.load(self.weights(given), self.options, device)
         return editor
 
 

@@ -9,7 +9,7 @@ from editclip.config.bindings import (
     weights_of,
 )
 from editclip.config.tree import read_config
-from editclip.editing.cards import NamedEditing, read_card
+from editclip.editing.cards import NamedEditing, editor_module, read_card
 from editclip.errors import InputError
 from editclip.provenance import code_digest
 from editclip.recipes.kinds import read_kind
@@ -121,7 +121,9 @@ def shards_of(method):
 
 def edit_code(method):
     """Digest of the runner's code and the method's own."""
-    return code_digest("editclip.editing.edits", METHODS[method].editor)
+    return code_digest(
+        "editclip.editing.edits", editor_module(METHODS[method].editor)
+    )
 
 
 def prepared_for(wildcards):

@@ -28,7 +28,8 @@ rule runtime:
         samples=CONFIG.runtime.samples,
         warm_up=CONFIG.runtime.warm_up,
         code=lambda wildcards: code_digest(
-            "editclip.editing.runtime", METHODS[wildcards.method].editor
+            "editclip.editing.runtime",
+            editor_module(METHODS[wildcards.method].editor),
         ),
     message:
         "Timing {wildcards.method}"
