@@ -1,0 +1,1 @@
+"""Prompt Diffusion, in-context learning by a ControlNet."""

@@ -1,0 +1,1 @@
+"""VISII, an instruction learnt from one before/after pair."""
