@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from editclip.config.section import Count, Distinct, Name, Number, Section
+from editclip.config.section import NUMERIC, Count, Distinct, Name, Section
 
 
 def _with_alex(nets: list[str]) -> list[str]:
@@ -31,7 +31,7 @@ class Clip(Section):
     """weights of the CLIP"""
     direction: Literal["auto", "captions", "instruction"]
     """auto: eq. 11 if every sample has both captions, else eq. 12 (paper appendix A)"""
-    minimum_length: Annotated[Number, Field(gt=0, lt=2)]
+    minimum_length: Annotated[float, Field(gt=0, lt=2), NUMERIC]
     """shorter differences have no direction: undefined"""
 
 

@@ -63,9 +63,10 @@ def _distinct(values: list[Any]) -> list[Any]:
 
 
 T = TypeVar("T")
-Number = Annotated[float, BeforeValidator(as_number)]
-Rate = Annotated[Number, Field(ge=0)]
-Share = Annotated[Number, Field(ge=0, le=1)]
+NUMERIC = BeforeValidator(as_number)
+Number = Annotated[float, NUMERIC]
+Rate = Annotated[float, Field(ge=0), NUMERIC]
+Share = Annotated[float, Field(ge=0, le=1), NUMERIC]
 Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]
 Text = Annotated[str, Field(min_length=1)]

@@ -1,10 +1,8 @@
 """The base of all recipes, and of those that descend a gradient with `editclip.training.loop`."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from editclip.config.section import Count, Number, Rate, Section, Share, Tuple, Whole
+from editclip.config.section import Count, Rate, Section, Share, Tuple, Whole
 
 
 class Recipe(Section):
@@ -32,7 +30,7 @@ class GradientRecipe(Recipe):
     """of AdamW"""
     weight_decay: Rate
     """of AdamW"""
-    max_grad_norm: Annotated[Number, Field(ge=0)] | None
+    max_grad_norm: Rate | None
     """L2 norm to which gradients are clipped; null = no clipping"""
     ema_decay: Share | None
     """decay of the moving average whose weights are validated and saved; null = none. It ramps up as
