@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.visii import OPTIONS, VISII, load
 from baselines.visii.inversion import Objective, Prepared, Start, invert, start
+from baselines.visii.method import OPTIONS, VISII, load
 from editclip import stage
 from editclip.data.bench import Bench
 from editclip.editing import EditRequest, Exemplar

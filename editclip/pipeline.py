@@ -7,7 +7,7 @@ the prompt's embedding was; everything else is InstructPix2Pix (https://arxiv.or
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import torch
 from diffusers import DiffusionPipeline, ModelMixin, StableDiffusionInstructPix2PixPipeline
@@ -24,35 +24,8 @@ import editclip.patch_vae  # noqa: F401  # diffusers loads a class of ours only 
 from editclip.checkpoints import load_clip_model
 from editclip.errors import InputError
 from editclip.model import Images, image_processor, pair_pixels
+from editclip.pipeline_parts import load_unet
 from editclip.projection import ImageProjModel
-
-P = TypeVar("P", bound=ModelMixin)
-
-
-def load_part(kind: type[P], folder: str | Path, part: str, torch_dtype: torch.dtype = torch.float32) -> P:
-    """Load one network of a pipeline folder, the subfolder `part`, strictly.
-
-    Raises:
-        InputError: it is not there, or a tensor is missing, superfluous or misshapen.
-    """
-    try:
-        network, info = kind.from_pretrained(
-            str(folder), subfolder=part, dtype=torch_dtype, local_files_only=True, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"{folder}: its {part}/ cannot be loaded ({error}); give a complete pipeline folder."
-        ) from error
-    for problem in ("missing_keys", "unexpected_keys"):
-        if info[problem]:
-            name = sorted(info[problem])[0]
-            raise InputError(f"{folder}/{part}: {problem.replace('_', ' ')}, e.g. {name}; give the complete weights.")
-    return network
-
-
-def load_unet(folder: str | Path, torch_dtype: torch.dtype = torch.float32) -> UNet:
-    """The UNet of a pipeline folder; see `load_part`."""
-    return load_part(UNet, folder, "unet", torch_dtype)
 
 
 def _listed(images: Image.Image | Images) -> Images:

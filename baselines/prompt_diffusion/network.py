@@ -14,7 +14,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from editclip.errors import InputError
-from editclip.pipeline import load_part
+from editclip.pipeline_parts import load_part
 
 PAIR_CHANNELS, QUERY_CHANNELS = 6, 3  # RGB of both sides of the exemplar, RGB of the query
 

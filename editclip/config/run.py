@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from editclip.config.section import Count, Distinct, Name, Number, Section, Text, Whole
+from editclip.config.section import NUMERIC, Count, Distinct, Name, Section, Text, Whole
 
 Seeds = Annotated[Distinct[Whole], Field(min_length=1)]
 
@@ -31,7 +31,7 @@ class Statistics(Section):
 
     resamples: Annotated[int, Field(ge=1000)]
     """bootstrap draws; fewer than 1000 leave the bounds themselves uncertain"""
-    level: Annotated[Number, Field(ge=0.5, lt=1)]
+    level: Annotated[float, Field(ge=0.5, lt=1), NUMERIC]
     """of every interval"""
     seed: Whole
     """of the draws"""

@@ -123,7 +123,10 @@ class Work:
 
     def finished(self, kind: str, card: Mapping[str, Any]) -> Finished:
         """Cache of this method's results of one kind; rows with equal code, options and weights share it."""
-        code = [code_digest("editclip.editing.edits"), code_digest(self.method.editor, root=cards.ROOT)]
+        code = [
+            code_digest("editclip.editing.edits"),
+            code_digest(cards.editor_module(self.method.editor), root=cards.ROOT),
+        ]
         return Finished(cache_folder(kind, code, self.method.editor, card["options"], card["weights"], self.device))
 
 

@@ -16,8 +16,8 @@ from editing_toys import entry, photo
 from torch import Tensor
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from baselines.visii import OPTIONS, VISII
 from baselines.visii.inversion import Objective, Start, invert, start, visits
+from baselines.visii.method import OPTIONS, VISII
 from editclip.data.bench import Bench
 from editclip.editing import EditRequest, Exemplar, JointEditor
 from editclip.editing.cards import parse_method

@@ -8,7 +8,7 @@ import pytest
 from editing_toys import EDITOR, entry
 
 from editclip.editing import cards
-from editclip.editing.cards import editor_names, parse_method, read_card
+from editclip.editing.cards import editor_module, editor_names, parse_method, read_card
 from editclip.errors import InputError
 
 
@@ -32,11 +32,17 @@ def test_a_broken_import_does_not_hurt_the_card(project: Path) -> None:
 
 
 def test_a_package_is_a_method_and_a_private_module_is_not(project: Path) -> None:
-    (project / "large").mkdir()
-    (project / "large" / "__init__.py").write_text(EDITOR)
+    for package in ("large", "networks"):
+        (project / package).mkdir()
+        (project / package / "__init__.py").touch()
+    (project / "large" / "method.py").write_text(EDITOR)
+    (project / "small.py").write_text(EDITOR)
     (project / "_shared.py").write_text("SIDE = 3\n")
-    assert editor_names() == ["editclip.method", "baselines.large"]
+    assert editor_names() == ["editclip.method", "baselines.large", "baselines.small"]
     assert read_card("baselines.large").options == {"strength": 40.0}
+    assert editor_module("baselines.large") == "baselines.large.method"
+    assert editor_module("baselines.small") == "baselines.small"
+    assert parse_method(entry("baselines.large")).load({}, "cpu").prepare  # loaded from there
 
 
 def test_unknown_method_names_the_nearest() -> None:

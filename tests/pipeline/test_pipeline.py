@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from tiny_models import SIZE, TOKENS, WIDTH, image, pixels, save_released, scheduler, unet, vae
 
 from editclip.errors import InputError
-from editclip.pipeline import EditCLIPPipeline, load_unet
+from editclip.pipeline import EditCLIPPipeline
+from editclip.pipeline_parts import load_unet
 from editclip.projection import ImageProjModel
 
 EXEMPLAR = (image(10), image(11))

@@ -11,6 +11,7 @@ import training_toys as toys
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor, nn
 
+from editclip.config.section import checked
 from editclip.data.triplets import Triplets
 from editclip.errors import InputError
 from editclip.metrics.perceptual import load_network
@@ -20,7 +21,6 @@ from editclip.projection import ImageProjModel
 from editclip.training import contrastive, diffusion, exemplar_diffusion
 from editclip.training.exemplar_diffusion import ExemplarDiffusionRecipe, Parts, start_unet, training_loss
 from editclip.training.exemplars import Batch, exemplar_draw
-from editclip.training.recipe import read_recipe
 
 RECIPE: dict[str, Any] = {
     **toys.TRAINING,
@@ -80,7 +80,7 @@ class Pairs:
 
 
 def recipe(**changes: Any) -> ExemplarDiffusionRecipe:
-    return read_recipe(ExemplarDiffusionRecipe, {**RECIPE, **changes})
+    return checked(ExemplarDiffusionRecipe, {**RECIPE, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +256,7 @@ def test_command_line_trains_what_the_pipeline_loads(
         tmp_path / "editclip_ip2p",
         triplets=triplets,
         ip2p=foundations / "ip2p",
-        editclip=editclip,
+        encoder=editclip,
     )
     pipeline = EditCLIPPipeline.from_released(editclip_ip2p=out, editclip=editclip, base=foundations / "ip2p")
     pipeline.set_progress_bar_config(disable=True)

@@ -76,14 +76,15 @@ def entries_by_output(config: dict) -> dict[str, list[str]]:  # type: ignore[typ
         entries[f"{run}/weights/{name}"] = [f"editclip.training.{training}"]
     entries[f"{run}/weights/prompt_diffusion"] = ["baselines.prompt_diffusion.training"]
     for method in config["methods"]:
-        name, runner = method["name"], ["editclip.editing.edits", method["editor"]]
-        shards = [f"{i}-of-{method['shards']}" for i in range(method["shards"])]
         source = ROOT / method["editor"].replace(".", "/")
-        source = source / "__init__.py" if source.is_dir() else source.with_suffix(".py")
+        source = source / "method.py" if source.is_dir() else source.with_suffix(".py")
+        module = dotted(source.relative_to(ROOT).as_posix())
+        name, runner = method["name"], ["editclip.editing.edits", module]
+        shards = [f"{i}-of-{method['shards']}" for i in range(method["shards"])]
         if '"exemplar"' in source.read_text():
             entries |= {f"{run}/prepared/{name}/{shard}": runner for shard in shards}
         if name in TIMED:
-            entries[f"{run}/runtime/{name}"] = ["editclip.editing.runtime", method["editor"]]
+            entries[f"{run}/runtime/{name}"] = ["editclip.editing.runtime", module]
         entries |= {f"{run}/scores/{name}/{family}": [f"editclip.metrics.{family}"] for family in FAMILIES}
         for seed in method["seeds"] or config["run"]["seeds"]:
             entries |= {f"{run}/shards/{name}/seed={seed}/{shard}": runner for shard in shards}
