@@ -135,6 +135,13 @@ def check_references(config: "Config") -> None:
                     f'config value tables.{table}.rows: there is no method "{row}"{nearest(row, config.methods)}; '
                     f"known: {', '.join(config.methods)}"
                 )
+        for i, bar in enumerate(declared.representation or () if config.representation else ()):
+            encoders = [config.representation.encoder, *config.representation.clips]
+            if bar.encoder not in encoders:
+                raise InputError(
+                    f'config value tables.{table}.representation[{i}].encoder: "{bar.encoder}" is not measured'
+                    f"{nearest(bar.encoder, encoders)}; representation measures {', '.join(encoders)}"
+                )
     for name in needed_weights(config):
         entry = config.weights[name]
         if isinstance(entry, LocalWeights) and not Path(entry.path).is_dir():

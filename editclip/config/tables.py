@@ -33,6 +33,8 @@ class Bar(Section):
 class MetricBar(Bar):
     """A bar for the mean of a metric over the whole bench."""
 
+    metric: Name
+    """as the scores call it, such as closer or ec2ec"""
     rows: Distinct[Text]
     """the rows that it was set for"""
 
@@ -40,8 +42,10 @@ class MetricBar(Bar):
 class EncoderBar(Bar):
     """A bar for a measure of an encoder's representation."""
 
+    measure: Name
+    """such as retrieval_edit or same_edit_auc"""
     encoder: Name
-    """the encoder that it was set for, as representation.csv calls it"""
+    """the encoder that it was set for: one of those of `representation` in the config"""
 
 
 class TableDeclaration(Section):
@@ -53,20 +57,30 @@ class TableDeclaration(Section):
     """the row that differences are taken from; null = no differences"""
     paper: Text | None
     """the published table, as CSV; null = there is none"""
-    bars: dict[Name, MetricBar]
-    """metric: what its mean has to reach in some rows"""
-    representation: dict[Name, EncoderBar] | None
-    """measure of representations: what it has to reach; null = the table's evidence says nothing of representations"""
+    bars: list[MetricBar] = []
+    """what means have to reach in some rows, set before the run"""
+    representation: list[EncoderBar] | None = None
+    """what measures of representations have to reach, if the config has any measured; null = the table's evidence says
+    nothing of representations"""
 
     @model_validator(mode="after")
     def _names_are_rows(self) -> Self:
         named = {"reference": [self.reference] if self.reference else []}
-        named |= {f"bars.{metric}.rows": bar.rows for metric, bar in self.bars.items()}
+        named |= {f"bars[{i}].rows": bar.rows for i, bar in enumerate(self.bars)}
         for key, names in named.items():
             for name in names:
                 if name not in self.rows:
-                    raise ValueError(f"{key} names {name!r}, which is no row of the table; its rows: {self.rows}")
+                    known = ", ".join(self.rows)
+                    raise ValueError(f'{key} names "{name}", which is no row of the table; its rows: {known}')
+        barred = [(bar.metric, row) for bar in self.bars for row in bar.rows]
+        for metric, row in barred:
+            if barred.count((metric, row)) > 1:
+                raise ValueError(f"bars has two bars for {metric} of {row}; keep one")
         return self
+
+    def bar(self, metric: str, row: str) -> MetricBar | None:
+        """The bar for a metric's mean in a row, if there is one."""
+        return next((bar for bar in self.bars if bar.metric == metric and row in bar.rows), None)
 
 
 class TableMethod(Section):

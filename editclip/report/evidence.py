@@ -9,7 +9,7 @@ closer to the ground truth than the unedited query. The bars, and whether claims
 table, are the declaration's.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pandas as pd
 
 from editclip import stage, stats
 from editclip.config.section import checked
-from editclip.config.tables import Bar, EncoderBar, MetricBar, Table, TableMethod
+from editclip.config.tables import Bar, EncoderBar, Table, TableDeclaration, TableMethod
 from editclip.errors import InputError, nearest
 from editclip.report.columns import column
 from editclip.report.files import read_numbers
@@ -38,34 +38,36 @@ MEASURES = {
 Claim = dict[str, Any]
 
 
-def representation_claims(measured: pd.DataFrame, bars: Mapping[str, EncoderBar]) -> list[Claim]:
+def representation_claims(measured: pd.DataFrame, bars: Sequence[EncoderBar]) -> list[Claim]:
     """Claims about the encoders.
 
     Args:
         measured: representation.csv.
-        bars: by measure.
+        bars: what some of the numbers have to reach.
 
     Raises:
-        InputError: a bar was set for a measure or an encoder that is not in the file.
+        InputError: a bar is set for a measure or an encoder that is not in the file.
     """
     known = set(zip(measured["encoder"], measured["measure"], strict=True))
-    for measure, bar in bars.items():
-        if (bar.encoder, measure) not in known:
-            there = sorted(f"{name} of {encoder}" for encoder, name in known)
-            wanted = f"{measure} of {bar.encoder}"
-            raise InputError(f"a bar is set for {wanted}, which was not measured{nearest(wanted, there)}: {there}")
+    for bar in bars:
+        if (bar.encoder, bar.measure) not in known:
+            measures = sorted(f"{measure} of {encoder}" for encoder, measure in known)
+            wanted = f"{bar.measure} of {bar.encoder}"
+            near = nearest(wanted, measures)
+            raise InputError(f"a bar is set for {wanted}, which was not measured{near}; known: {', '.join(measures)}")
     claims = []
     for row in measured.to_dict("records"):
         claim = {key: row[key] for key in ("estimate", "low", "high", "n")}
         claim |= {"group": "Representation", "claim": f"{MEASURES[row['measure']]}: {row['encoder']}"}
         claim["note"] = "" if pd.isna(row["chance"]) else f"chance {row['chance']:.3g}"
-        declared = bars.get(row["measure"])
-        claims.append(claim | _held_against(declared if declared and declared.encoder == row["encoder"] else None, row))
+        place = (row["encoder"], row["measure"])
+        bar = next((bar for bar in bars if (bar.encoder, bar.measure) == place), None)
+        claims.append(claim | _held_against(bar, row["estimate"]))
     return claims
 
 
-def _held_against(bar: Bar | None, row: Mapping[Any, Any], value: str = "estimate") -> Claim:
-    return {"bar": str(bar), "met": _yes(bar.met(row[value]))} if bar else {}
+def _held_against(bar: Bar | None, value: float) -> Claim:
+    return {"bar": str(bar), "met": _yes(bar.met(value))} if bar else {}
 
 
 def controls_of(method: TableMethod, rows: Mapping[str, TableMethod]) -> list[tuple[str, tuple[str, ...]]]:
@@ -82,23 +84,24 @@ def controls_of(method: TableMethod, rows: Mapping[str, TableMethod]) -> list[tu
 
 
 def editing_claims(
-    scores: pd.DataFrame, results: RunResults, bars: Mapping[str, MetricBar], settings: stats.Settings
+    scores: pd.DataFrame, results: RunResults, declaration: TableDeclaration, settings: stats.Settings
 ) -> list[Claim]:
     """Claims about the rows: those that compete against their controls and the unedited query, and all with bars.
 
     Args:
         scores: what `long_scores` gives.
         results: the results of the rows.
-        bars: by metric.
+        declaration: of the table, with its bars.
         settings: of the bootstrap.
 
     Raises:
         InputError: a bar is set for a metric that was not scored.
     """
     metrics = list(scores["metric"].unique())
-    for metric in bars:
+    barred = [bar.metric for bar in declaration.bars]
+    for metric in barred:
         if metric not in metrics:
-            raise InputError(f"a bar is set for the metric {metric!r}, which was not scored{nearest(metric, metrics)}")
+            raise InputError(f'a bar is set for the metric "{metric}", which was not scored{nearest(metric, metrics)}')
     rivals = [name for name, method in results.methods.items() if not method.control]
     compared = scores[scores["metric"].isin((CLOSER, "ec2ec", "psnr", "psnr_inside"))]
     against: dict[str, pd.DataFrame] = {}
@@ -108,11 +111,11 @@ def editing_claims(
             if control not in against:
                 against[control] = summarise(compared, results.methods, settings, control)
             claims += [_difference(against[control], name, control, metric) for metric in of]
-    for metric in dict.fromkeys([CLOSER, *bars]):
+    for metric in dict.fromkeys([CLOSER, *barred]):
         wanted = scores[scores["metric"] == metric]
         if len(wanted):
             summary = summarise(wanted, results.methods, settings, None)
-            claims += _means(summary, metric, bars.get(metric), rivals if metric == CLOSER else [])
+            claims += _means(summary, metric, declaration, rivals if metric == CLOSER else [])
     return [claim for claim in claims if pd.notna(claim["estimate"])]
 
 
@@ -127,11 +130,10 @@ def _difference(summary: pd.DataFrame, method: str, control: str, metric: str) -
     }  # fmt: skip
 
 
-def _means(summary: pd.DataFrame, metric: str, bar: MetricBar | None, always: list[str]) -> Iterator[Claim]:
+def _means(summary: pd.DataFrame, metric: str, declaration: TableDeclaration, always: list[str]) -> Iterator[Claim]:
     """The mean of a metric, of the whole bench for the rows with a bar, and by family too for those of `always`."""
-    barred = bar.rows if bar else []
-    shown = [name for name in summary["method"].unique() if name in (*always, *barred)]
-    for name in shown:
+    bars = {name: declaration.bar(metric, name) for name in declaration.rows}
+    for name in (name for name, bar in bars.items() if bar or name in always):
         scopes = ("all", "family") if name in always else ("all",)
         rows = summary[(summary["method"] == name) & summary["scope"].isin(scopes)]
         for row in rows.to_dict("records"):
@@ -143,7 +145,7 @@ def _means(summary: pd.DataFrame, metric: str, bar: MetricBar | None, always: li
                 claim |= {"group": "Closer to the ground truth than the query", "claim": f"{name}{where}"}
             else:
                 claim |= {"group": "Held against a bar", "claim": f"{column(metric).label}: {name}{where}"}
-            yield claim | _held_against(bar if whole and name in barred else None, row, "mean")
+            yield claim | _held_against(bars[name] if whole else None, row["mean"])
 
 
 def _yes(met: bool) -> str:
@@ -167,7 +169,7 @@ def main() -> None:
         measured = read_numbers(arguments.representation / "representation.csv", needed)
         claims += representation_claims(measured, table.declaration.representation)
     settings = stats.Settings(**table.statistics.model_dump())
-    claims += editing_claims(long_scores(results), results, table.declaration.bars, settings)
+    claims += editing_claims(long_scores(results), results, table.declaration, settings)
     config = table.model_dump(mode="json")
     with stage.output_file(arguments.out, module="editclip.report.evidence", config=config, inputs=inputs) as path:
         pd.DataFrame(claims, columns=list(COLUMNS)).astype({"n": "Int64"}).to_csv(path, index=False)
