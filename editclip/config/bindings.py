@@ -135,8 +135,9 @@ def check_references(config: "Config") -> None:
                     f'config value tables.{table}.rows: there is no method "{row}"{nearest(row, config.methods)}; '
                     f"known: {', '.join(config.methods)}"
                 )
-        for i, bar in enumerate(declared.representation or () if config.representation else ()):
-            encoders = [config.representation.encoder, *config.representation.clips]
+        measured = config.representation
+        encoders = [measured.encoder, *measured.clips] if measured else []
+        for i, bar in enumerate(declared.representation or () if measured else ()):
             if bar.encoder not in encoders:
                 raise InputError(
                     f'config value tables.{table}.representation[{i}].encoder: "{bar.encoder}" is not measured'

@@ -61,8 +61,8 @@ def representation_claims(measured: pd.DataFrame, bars: Sequence[EncoderBar]) ->
         claim |= {"group": "Representation", "claim": f"{MEASURES[row['measure']]}: {row['encoder']}"}
         claim["note"] = "" if pd.isna(row["chance"]) else f"chance {row['chance']:.3g}"
         place = (row["encoder"], row["measure"])
-        bar = next((bar for bar in bars if (bar.encoder, bar.measure) == place), None)
-        claims.append(claim | _held_against(bar, row["estimate"]))
+        declared = next((bar for bar in bars if (bar.encoder, bar.measure) == place), None)
+        claims.append(claim | _held_against(declared, row["estimate"]))
     return claims
 
 

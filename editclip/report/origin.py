@@ -51,7 +51,7 @@ def provenances(run: Path, config: Mapping[str, Any]) -> dict[Path, dict[str, An
 
 
 def facts(run: Path, config: Mapping[str, Any], provenance: Provenances) -> list[tuple[str, str]]:
-    """What one sentence says about the run: (name, text) of code, config, machine, packages, seeds, bench, weights and trunk.
+    """What one line each says about the run: (name, text) of code, config, seeds, bench, weights, trunk and machine.
 
     Args:
         run: folder of the run.
