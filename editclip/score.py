@@ -40,6 +40,7 @@ from editclip import stage
 from editclip.config import checked_config
 from editclip.data import bench as benches
 from editclip.data.bench import Bench
+from editclip.editing.cards import CONDITIONINGS
 from editclip.errors import InputError, nearest
 from editclip.metrics.families import FAMILIES
 from editclip.metrics.outputs import Outputs, collect
@@ -52,7 +53,6 @@ CONFIG, SCHEMA = ROOT / "config" / "micro.yaml", ROOT / "workflow" / "schemas" /
 PAPER = ROOT / "paper" / "table1.csv"
 COUNTING = ("scikit-image", "scipy", "pandas")  # what else decides an answer, besides a cache key's own packages
 BENCH_KEYS = ("resolution", "max_pixels", "skip_incomplete", "expect", "strict")
-CONDITIONING = ("text", "exemplar", "none")
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--weights", type=stage.weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--name", help="of the row (default: the folder's)")
-    parser.add_argument("--conditioning", choices=CONDITIONING, help="what tells the method the edit, for the table")
+    parser.add_argument("--conditioning", choices=CONDITIONINGS, help="what tells the method the edit, for the table")
     parser.add_argument("--resolution", type=int, help="R, px of the frame of a tree (default: the config's)")
     parser.add_argument("--batch-size", type=int, help="images of one encoder call (default: the config's)")
     parser.add_argument("--strict", action="store_true", help="missing, unreadable or unknown files are an error")

@@ -1,4 +1,4 @@
-r"""Seconds an edit takes: one image at a time, with nothing else on the machine, its exemplar's preparation included.
+r"""Seconds per edit: one image at a time, with nothing else on the machine, its exemplar's preparation included.
 
     python -m editclip.editing.runtime --method '{…}' --bench DIR --weights NAME=DIR … --base-seed N \
         --samples N --warm-up N --out DIR

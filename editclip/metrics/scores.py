@@ -2,7 +2,7 @@
 
 A score is `ok` with a finite value, or it has no value and says why: `undefined` (the formula has no answer here),
 `skipped` (an input that the metric needs does not exist) or `failed` (there is no edited image). Nothing becomes a 0
-or a NaN, so no mean can take one in unseen.
+or a NaN, so that a missing value never enters a mean unnoticed.
 """
 
 import csv
