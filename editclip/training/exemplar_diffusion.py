@@ -2,7 +2,8 @@
 
 InstructPix2Pix goes on training with EditCLIP's tokens of an exemplar in place of the instruction; the UNet and the
 projection of the tokens are trained, EditCLIP and the VAE are frozen (https://arxiv.org/abs/2503.20318, section 4; the
-details are the released training code's). The result is `unet/` and `image_proj_model.safetensors`.
+details are the released training code's). The result is `unet/`, `image_proj_model.safetensors` and
+`conditioning.json`, which says what the tokens were.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,15 +16,17 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
 from editclip import stage
+from editclip.conditioning import Condition, Conditioning, Layer
 from editclip.data.triplets import Triplets
 from editclip.errors import InputError
 from editclip.metrics.perceptual import load_network
-from editclip.model import EditCLIP
 from editclip.patch_vae import load_vae
 from editclip.pipeline import load_unet
 from editclip.projection import ImageProjModel
+from editclip.storage import path_digest
 from editclip.training import diffusion, loop
 from editclip.training.diffusion import Latents
 from editclip.training.exemplars import Batch, exemplar_draw, mirrored
@@ -40,6 +43,9 @@ class ExemplarDiffusionRecipe(Recipe):
         resolution: image side in pixels (official 256).
         unet_start: "inherited", the trained InstructPix2Pix as it is (paper); or "zeroed", a text-to-image UNet whose
             first convolution gets zero weights for the image condition and a new bias (what the released script does).
+        condition: what the encoder reads of an exemplar: "edit" (paper), where it is an EditCLIP; or "after", "sum",
+            "channels" or "sequence", where it is a plain CLIP; see `Conditioning`.
+        layer: which of its outputs are the tokens, "hidden" (paper) or "projected"; see `Conditioning`.
         projection_learning_rate: base rate of the projection; None = the recipe's own (official).
         exemplar: "self", the training pair is its own exemplar (official); or "same_edit", another pair that shows the
             same edit, where the data names its edits.
@@ -59,6 +65,8 @@ class ExemplarDiffusionRecipe(Recipe):
 
     resolution: int
     unet_start: Literal["inherited", "zeroed"]
+    condition: Condition
+    layer: Layer
     projection_learning_rate: float | None
     exemplar: Literal["self", "same_edit"]
     timesteps: diffusion.Timesteps
@@ -77,11 +85,13 @@ class ExemplarDiffusionRecipe(Recipe):
 
 @dataclass
 class Parts:
-    """The networks of one training: `unet` and `projection` are trained, the others are frozen."""
+    """What one training works with: `unet` and `projection` are trained, the other networks are frozen."""
 
     unet: UNet2DConditionModel
     projection: ImageProjModel
-    encoder: EditCLIP
+    encoder: CLIPVisionModelWithProjection
+    processor: CLIPImageProcessorPil
+    conditioning: Conditioning
     scheduler: DDPMScheduler
     lpips: nn.Module | None
 
@@ -140,8 +150,8 @@ def training_loss(
         clean = latents.latents("edited", batch.pairs, generator, flips)
         noised = diffusion.add_noise(scheduler, clean, generator, recipe.timesteps)
         condition = latents.image_condition("original", batch.pairs, flips)
-        sides = (mirrored(images.to(device), flips) for images in batch.exemplars[1:])
-        tokens = parts.projection(parts.encoder.hidden_states(*sides))
+        before, after = (mirrored(images.to(device), flips) for images in batch.exemplars[1:])
+        tokens = parts.projection(parts.conditioning.tokens(parts.encoder, parts.processor, before, after))
         no_edit, no_image = (
             lost.to(device) for lost in diffusion.dropped_conditions(count, recipe.condition_dropout, generator)
         )
@@ -211,17 +221,19 @@ def main() -> None:
     with training_job("editclip.training.exemplar_diffusion", ExemplarDiffusionRecipe, __doc__, needed) as job:
         recipe, base, device = job.recipe, job.inputs["ip2p"], loop.device()
         vae = load_vae(base / "vae").to(device)
-        encoder = EditCLIP.load(job.inputs["editclip"], device)
-        encoder.model.requires_grad_(False)
+        conditioning = Conditioning(recipe.condition, recipe.layer, path_digest(job.inputs["editclip"]))
+        encoder, processor = conditioning.load_encoder(job.inputs["editclip"])
         unet = start_unet(base, vae.config.latent_channels, recipe.unet_start)
         if recipe.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
-        width = encoder.model.vision_model.embeddings.embed_dim
+        width = conditioning.token_width(encoder.config)
         lpips = load_network(recipe.lpips_net, recipe.lpips_trunk) if recipe.lpips_weight else None
         parts = Parts(
             unet=unet.to(device),
             projection=ImageProjModel(unet.config.cross_attention_dim, width).to(device),
-            encoder=encoder,
+            encoder=encoder.requires_grad_(False).to(device),
+            processor=processor,
+            conditioning=conditioning,
             scheduler=DDPMScheduler.from_pretrained(str(base), subfolder="scheduler"),
             lpips=None if lpips is None else lpips.requires_grad_(False).to(device),
         )
@@ -236,6 +248,7 @@ def main() -> None:
         train(parts, recipe, train_split, held_out, job.seed, checkpoints=job.checkpoints, logs=job.logs)
         unet.save_pretrained(job.out / "unet")
         parts.projection.save(job.out)
+        conditioning.save(job.out)
 
 
 if __name__ == "__main__":
