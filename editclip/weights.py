@@ -141,7 +141,8 @@ def main() -> None:
     given = arguments.parse_args()
     origin = origin_of(given.name, given.config)
     inputs = {"origin": origin}  # its digest is what `sha256` pins, its name what `revision` does
-    with stage.output_folder(given.out, module="editclip.weights", config=given.config, inputs=inputs) as folder:
+    facts: dict[str, Any] = {"module": "editclip.weights", "config": given.config, "force": given.force}
+    with stage.output_folder(given.out, inputs=inputs, **facts) as folder:
         linked(given.name, origin, folder)
 
 

@@ -235,7 +235,7 @@ def main() -> None:
     _check(arguments.config)
     if not arguments.root.is_dir():
         raise InputError(f"the benchmark {arguments.root} is not a folder")
-    options = {"module": MODULE, "config": arguments.config, "threads": arguments.threads}
+    options = {"module": MODULE, "config": arguments.config, "threads": arguments.threads, "force": arguments.force}
     with stage.output_folder(arguments.out, inputs={"root": arguments.root}, **options) as folder:
         build(arguments.root, arguments.config, folder, arguments.threads)
 

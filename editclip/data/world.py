@@ -179,7 +179,8 @@ def main() -> None:
     sizes = SPLITS if arguments.what == "triplets" else ("types", "exemplars", "queries")
     _check(config, arguments.what, ("resolution", *sizes))
     inputs = {"triplets": arguments.triplets} if arguments.triplets else {}
-    with stage.output_folder(arguments.out, module=MODULE, config=config, inputs=inputs, seed=seed) as folder:
+    facts: dict[str, Any] = {"module": MODULE, "seed": seed, "force": arguments.force}
+    with stage.output_folder(arguments.out, config=config, inputs=inputs, **facts) as folder:
         if arguments.what == "triplets":
             write_triplets(folder, config, seed)
         else:

@@ -154,9 +154,9 @@ def main() -> None:
     stage.use_threads(args.threads)
     clips, device = dict(args.clips), stage.device()
     inputs = {"triplets": args.triplets, "editclip": args.editclip, **clips}
-    with stage.output_folder(
-        args.out, module="editclip.metrics.representation", config=args.statistics, inputs=inputs, threads=args.threads
-    ) as folder:
+    facts: dict[str, Any] = {"module": "editclip.metrics.representation", "config": args.statistics}
+    facts |= {"threads": args.threads, "force": args.force}
+    with stage.output_folder(args.out, inputs=inputs, **facts) as folder:
         encoders: dict[str, Clip | EditCLIP] = {"editclip": EditCLIP.load(args.editclip, device)}
         encoders |= {name: Clip.load(path, device) for name, path in clips.items()}
         pairs = Triplets(args.triplets, "test", 1)

@@ -231,7 +231,6 @@ def main(module: str, description: str | None, build: Callable[[Setting], Family
     refuse_failures(failed, len(bench.samples) * len(edits), args.method, "edit them again")
     family = build(Setting(args.config, bench, weights, args.batch_size, stage.device()))
     inputs = {"bench": args.bench, "edits": args.edits, **weights}
-    with stage.output_folder(
-        args.out, module=module, config=args.config, inputs=inputs, threads=args.threads
-    ) as folder:
+    facts: dict[str, Any] = {"module": module, "threads": args.threads, "force": args.force}
+    with stage.output_folder(args.out, config=args.config, inputs=inputs, **facts) as folder:
         write_family(folder, family, args.method, edits, bench)

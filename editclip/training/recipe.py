@@ -180,7 +180,7 @@ def training_job(module: str, kind: type[R], description: str | None, inputs: Se
     checkpoints = cache_folder("checkpoints", *key)
     with contextlib.ExitStack() as stack:
         if state.is_main_process:
-            facts = {"threads": arguments.threads, "seed": arguments.seed}
+            facts = {"threads": arguments.threads, "seed": arguments.seed, "force": arguments.force}
             context = stage.output_folder(arguments.out, module=module, config=config, inputs=folders, **facts)
             out = stack.enter_context(context)
         else:  # every process trains and saves, one of them for good
