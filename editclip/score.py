@@ -210,9 +210,12 @@ def _squashed(outputs: Outputs, bench: Bench) -> list[str]:
 
 def _row(arguments: argparse.Namespace) -> Row:
     """What is known of the method: from the arguments, or the method.json that the edits stage leaves."""
-    name = arguments.name or arguments.edits.resolve().name
-    if not re.fullmatch(r"[\w.+()-]+", name):
-        raise InputError(f"the name {name!r} is to be a folder's: give --name of letters, digits and . _ - + ( )")
+    name = arguments.edits.resolve().name if arguments.name is None else arguments.name
+    if not re.fullmatch(r"[\w+()-][\w.+()-]{0,99}", name):
+        raise InputError(
+            f"the name {name!r} is to be a folder's: give --name of up to 100 letters, digits and . _ - + ( ), "
+            "that does not start with a dot"
+        )
     cards = sorted(arguments.edits.rglob("method.json"))
     card = json.loads(cards[0].read_text(encoding="utf-8")) if cards else {}
     conditioning = arguments.conditioning or card.get("conditioning", "unknown")
@@ -249,10 +252,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"{given.edits}: {'; '.join(problems)}")
     config["metrics"] |= {"batch_size": given.batch_size or config["metrics"]["batch_size"]}
     inputs = {"bench": given.bench, "edits": given.edits, **weights, "paper": PAPER}
+    inputs |= {"texts": given.texts} if given.texts else {}
     out = given.out or Path("results", "scored", row.name)
-    if out.exists() and not (out / "table1.csv").is_file():  # it will be replaced
-        raise InputError(f"--out {out} exists and holds no earlier row: name another folder")
-    facts = {"module": MODULE, "config": config, "inputs": inputs, "threads": given.threads}
+    facts = {"module": MODULE, "config": config, "inputs": inputs, "force": given.force, "threads": given.threads}
     with stage.output_folder(out, **facts) as folder:
         made = answer(row, outputs, bench, weights, config, given.threads)
         shutil.copytree(made, folder, dirs_exist_ok=True)

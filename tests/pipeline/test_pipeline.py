@@ -136,8 +136,9 @@ def test_results_do_not_depend_on_the_batch(pipe: EditCLIPPipeline) -> None:
         latents(pipe, image=q, exemplar=e, generator=noise(s))
         for s, (q, e) in enumerate(zip(QUERIES, exemplars, strict=True))
     ]
-    assert (together - torch.cat(alone)).abs().max() < 1e-4
-    assert (together - reverse.flip(0)).abs().max() < 1e-4
+    rounding = 1e-5 * together.abs().max()  # kernels are chosen by the batch's shape, and steps carry it on
+    assert (together - torch.cat(alone)).abs().max() < rounding
+    assert (together - reverse.flip(0)).abs().max() < rounding
     assert (together[0] - together[1]).abs().max() > 0.1
 
 
