@@ -86,8 +86,8 @@ class VISII:
 
         Returns:
             For each exemplar `embedding`, the learnt instruction, and `initial_embedding`, the caption it started from,
-            both 1×L×C; `caption`, that caption's UTF-8 bytes; `eos`, the position of its end token; and of every step in
-            order `timesteps`, `mse` and `cosine` (to CLIP's edit direction, clamped).
+            both 1×L×C; `caption`, that caption's UTF-8 bytes; `eos`, the position of its end token; and step by step
+            `timesteps`, `mse` and `cosine` (to CLIP's edit direction, clamped).
 
         Raises:
             InputError: an exemplar has no pair, before and after are alike, or its caption leaves nothing to learn.
