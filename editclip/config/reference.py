@@ -32,8 +32,8 @@ lets an editor complete and check what you type.
   starts anew.
 - **Overlays**: `--configfile config/micro.yaml my-overlay.yaml` changes and adds entries; `--config` changes single
   values, `--config run='{seed: 1}'`.
-- **Roles**: `from` of weights and `weights` of a method bind a role to the name of an entry of `weights`; a role that is
-  not bound means the entry of the same name. The names that come out are written into `results/<run>/config.yaml`.
+- **Roles**: `from` of weights and `weights` of a method bind a role to the name of an entry of `weights`; a role that
+  is not bound means the entry of the same name. What comes out is written into `results/<run>/config.yaml`.
 - A number may be written with an exponent and no dot (`2e-3`), which YAML itself reads as a text.
 """
 
@@ -105,7 +105,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def _section(model: type[BaseModel], own: Mapping[str, Any]) -> Iterator[str]:
     source = model.model_fields.get("source")
-    choice = f" (`source: {source.annotation.__args__[0]}`)" if source and source.annotation else ""  # type: ignore[attr-defined]
+    choice = f" (`source: {source.annotation.__args__[0]}`)" if source and source.annotation else ""
     yield f"{(model.__doc__ or '').strip()}{choice}\n\n{_table(model, own)}"
 
 

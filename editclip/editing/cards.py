@@ -161,7 +161,7 @@ class Method:
         card: its card.
         options: the card's defaults updated by the entry's options.
         shuffled: whether exemplars of another edit type are fed (a control).
-        batch_size: images a call of `Editor.edit`.
+        batch_size: images per call of `Editor.edit`.
     """
 
     name: str

@@ -170,8 +170,8 @@ def main() -> None:
         claims += representation_claims(measured, table.declaration.representation)
     settings = stats.Settings(**table.statistics.model_dump())
     claims += editing_claims(long_scores(results), results, table.declaration, settings)
-    config = table.model_dump(mode="json")
-    with stage.output_file(arguments.out, module="editclip.report.evidence", config=config, inputs=inputs) as path:
+    facts: dict[str, Any] = {"module": "editclip.report.evidence", "force": arguments.force}
+    with stage.output_file(arguments.out, config=table.model_dump(mode="json"), inputs=inputs, **facts) as path:
         pd.DataFrame(claims, columns=list(COLUMNS)).astype({"n": "Int64"}).to_csv(path, index=False)
 
 

@@ -134,7 +134,8 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of the run, results/<run>")
     arguments = parser.parse_args()
     inputs = {"config": arguments.run / "config.yaml", "tables": arguments.run / "tables"}
-    with stage.output_file(arguments.out, module="editclip.report.page", config=None, inputs=inputs) as file:
+    facts: dict[str, Any] = {"module": "editclip.report.page", "force": arguments.force}
+    with stage.output_file(arguments.out, config=None, inputs=inputs, **facts) as file:
         file.write_text(page(arguments.run, arguments.out), encoding="utf-8")
 
 
