@@ -4,7 +4,7 @@ Few trees are complete. Texts, ground truth, masks and families that are not the
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +86,21 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
                 stage = [*given, "--config", json.dumps(config), "--weights", *inputs]
                 called(module.main, *stage, "--out", scores / module.__name__.rpartition(".")[2])
         statistics = {"resamples": 1000, "level": 0.95, "seed": 0}
-        config: Mapping[str, Any] = {"label": "own", "notice": None, "paper": str(ROOT / "paper" / "table1.csv")}
-        config = {**config, "seeds": [0], "statistics": statistics, "methods": methods}
-        places = ["--bench", bench, "--scores", folder / "scores", "--edits", folder / "edits"]
-        called(tables.main, "--config", json.dumps(config), *places, "--out", folder / "tables")
+        declared = {"rows": list(CONTROLS), "reference": None, "paper": str(ROOT / "paper" / "table1.csv")}
+        table = {"name": "table1", "label": "own", "notice": None, "statistics": statistics,
+                 "declaration": declared | {"bars": [], "representation": None},
+                 "methods": {name: row(name, exemplars) for name, exemplars in CONTROLS.items()}}  # fmt: skip
+        places = ["--bench", bench, "--scores", *folder.glob("scores/*/*"), "--edits", *folder.glob("edits/*/*")]
+        called(tables.main, "--table", json.dumps(table), *places, "--out", folder / "tables")
         return folder
 
     return make
+
+
+def row(name: str, exemplars: str) -> dict[str, Any]:
+    """What the table is told of a control."""
+    facts = {"label": name, "paper": "", "license": "MIT", "conditioning": "none", "trained_on": [], "weights": {}}
+    return facts | {"editor": f"baselines.{name}", "exemplars": exemplars, "seeds": [0], "options": {}}
 
 
 def families() -> list[tuple[Any, dict[str, Any], list[str]]]:

@@ -72,6 +72,7 @@ def planted_table(
             "trained_on": [], **(changes or {}).get(row, {}),
         }  # fmt: skip
     declared = {"rows": rows, "reference": "editclip" if "editclip" in rows else None, "paper": str(PAPER)}
+    declared |= {"bars": [], "representation": None}
     return {
         "name": name, "label": "planted", "notice": "Planted scores of a test.", "statistics": STATISTICS,
         "declaration": declared | declaration, "methods": methods,

@@ -7,12 +7,13 @@ import pytest
 import yaml
 from workflow_project import ROOT, SMOKE, Project
 
+from editclip.report.notebook_code import imported_modules
+
 MODULES = sorted(
     p.relative_to(ROOT).as_posix() for package in ("editclip", "baselines") for p in (ROOT / package).rglob("*.py")
 )
 TIMED = ("ip2p", "editclip", "visii", "prompt-diffusion")  # what is no control
 FAMILIES = ("lpips", "clip", "editclip", "ground_truth")
-DRAWING = [f"editclip.report.{name}" for name in ("evidence_table", "figures", "pictures", "training")]
 TRAININGS = {
     "clip": "clip",
     "clip_matched": "clip",
@@ -66,12 +67,14 @@ def entries_by_output(config: dict) -> dict[str, list[str]]:  # type: ignore[typ
         f"{run}/tree": ["editclip.data.world"],
         f"{run}/bench": ["editclip.data.bench"],
         f"{run}/representation": ["editclip.metrics.representation"],
-        f"{run}/tables": ["editclip.report.tables"],
-        f"{run}/evidence.csv": ["editclip.report.evidence"],
+        f"{run}/tables/table1": ["editclip.report.tables"],
+        f"{run}/evidence/table1.csv": ["editclip.report.evidence"],
+        f"{run}/config.yaml": ["editclip.report.record"],
         "results/report.html": ["editclip.report.page"],
     }
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
-        entries[f"{run}/notebooks/{notebook.stem}.html"] = entries[f"{run}/figures/{notebook.stem}"] = DRAWING
+        drawing = imported_modules(notebook)
+        entries[f"{run}/notebooks/{notebook.stem}.html"] = entries[f"{run}/figures/{notebook.stem}"] = drawing
     for name, training in TRAININGS.items():
         entries[f"{run}/weights/{name}"] = [f"editclip.training.{training}"]
     entries[f"{run}/weights/prompt_diffusion"] = ["baselines.prompt_diffusion.training"]
