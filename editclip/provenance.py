@@ -178,10 +178,22 @@ def write_provenance(
     config: Any,
     inputs: Mapping[str, str | Path],
     seconds: float,
+    method: Mapping[str, str] | None = None,
     threads: int | None = None,
     seed: int | None = None,
 ) -> None:
-    """Write the provenance of one artefact to `path`: code, config, versions, device, time, memory, input digests."""
+    """Write the provenance of one artefact to `path`: code, config, versions, device, time, memory, input digests.
+
+    Args:
+        path: file to write.
+        module: the stage.
+        config: what it was given of the config.
+        inputs: files and folders that it read, by name.
+        seconds: its run time.
+        method: module and digest of the method's own code, which a stage that runs a method imports by name.
+        threads: CPU threads.
+        seed: the stage's seed.
+    """
     status = _git("status", "--porcelain")
     write_json(
         path,
@@ -191,6 +203,7 @@ def write_provenance(
                 "dirty": None if status is None else bool(status),
                 "module": module,
                 "digest": code_digest(module),
+                **({"method": method} if method else {}),
             },
             "config": config,
             "config_digest": digest(config),
