@@ -39,7 +39,7 @@ format: $(INSTALLED) ## rewrite Python, notebooks and Snakemake files in the pro
 	@$(RUN) ruff format .
 	@$(RUN) snakefmt Snakefile workflow
 
-lock: $(INSTALLED) ## resolve pyproject.toml anew into requirements.lock and environment.yml; ARGS=--upgrade for newer pins
+lock: $(INSTALLED) ## resolve pyproject.toml anew into requirements.lock, environment.yml and launcher.yml; ARGS=--upgrade for newer pins
 	@$(RUN) python workflow/scripts/lock_environment.py $(ARGS)
 
 clean: ## remove results and every cache; .venv stays

@@ -2,7 +2,7 @@
 #
 #   snakemake --cores all                                    the micro run (config/micro.yaml)
 #   snakemake --cores all --configfile config/smoke.yaml     the same flow in minutes
-#   snakemake --cores all --use-conda --configfile config/paper.yaml
+#   snakemake --cores all --use-conda --configfile config/paper.yaml      from the environment of launcher.yml
 #
 # Each rule is a thin wrapper over one `python -m editclip.…`, which also works without Snakemake.
 
@@ -21,15 +21,9 @@ if shutil.which("conda") is None and "conda" in map(
     str, workflow.deployment_settings.deployment_method
 ):
     sys.exit(
-        "error: --use-conda needs conda on PATH: activate an environment made from environment.yml,"
-        " or leave the option out (`make reproduce` needs no conda)"
+        "error: --use-conda needs conda on PATH: install it, then `conda env create -f launcher.yml` and"
+        " `conda activate editclip-bench`, or leave the option out (`make reproduce` needs no conda)"
     )
-
-# Given a --configfile, Snakemake would merge it over this one and leak toy values into a paper run.
-if not workflow.overwrite_configfiles:
-
-    configfile: "config/micro.yaml"
-
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"

@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("control", choices=("visii",))
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished run, e.g. results/micro")
     parser.add_argument("--row", help="name of the method in that run (default: the control's)")
-    parser.add_argument("--batch-size", type=int, default=8, help="edits a call")
+    parser.add_argument("--batch-size", type=int, default=8, help="edits per call")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

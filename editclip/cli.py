@@ -1,4 +1,4 @@
-"""The command `editclip`: the stages of the benchmark, but trainings and metrics, under one name.
+"""The command `editclip`: the stages of the benchmark under one name.
 
 editclip check baselines.ip2p      is this method a good citizen?
 editclip score --edits … --bench … a folder of outputs in, a row of Table 1 out
@@ -17,6 +17,7 @@ COMMANDS = {
     "world": ("editclip.data.world", "draw procedural triplets, or a benchmark tree"),
     "bench": ("editclip.data.bench", "build a benchmark from a TOP-Bench-like tree"),
     "texts": ("editclip.data.bench_texts", "write the texts.jsonl rows of a tree to fill in"),
+    "train": ("editclip.training.__main__", "train one set of weights by a recipe"),
     "weights": ("editclip.weights", "fetch and check weights from a path or a model hub"),
     "edits": ("editclip.editing.edits", "prepare, edit or gather with one method"),
     "runtime": ("editclip.editing.runtime", "time single edits of one method"),

@@ -177,18 +177,20 @@ def write_provenance(
     module: str,
     config: Any,
     inputs: Mapping[str, str | Path],
+    files: Mapping[str, str],
     seconds: float,
     method: Mapping[str, str] | None = None,
     threads: int | None = None,
     seed: int | None = None,
 ) -> None:
-    """Write the provenance of one artefact to `path`: code, config, versions, device, time, memory, input digests.
+    """Write the provenance of one artefact to `path`: code, config, versions, device, time, memory, digests.
 
     Args:
         path: file to write.
         module: the stage.
         config: what it was given of the config.
         inputs: files and folders that it read, by name.
+        files: what the artefact consists of, name → fingerprint; by it the stage knows its own output again.
         seconds: its run time.
         method: module and digest of the method's own code, which a stage that runs a method imports by name.
         threads: CPU threads.
@@ -215,5 +217,6 @@ def write_provenance(
             "seconds": round(seconds, 3),
             "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             "inputs": {name: {"path": str(p), "sha256": path_digest(p)} for name, p in inputs.items()},
+            "files": files,
         },
     )

@@ -40,6 +40,7 @@ from editclip import stage
 from editclip.config import checked_config
 from editclip.data import bench as benches
 from editclip.data.bench import Bench
+from editclip.editing.cards import CONDITIONINGS
 from editclip.errors import InputError, nearest
 from editclip.metrics.families import FAMILIES
 from editclip.metrics.outputs import Outputs, collect
@@ -52,7 +53,6 @@ CONFIG, SCHEMA = ROOT / "config" / "micro.yaml", ROOT / "workflow" / "schemas" /
 PAPER = ROOT / "paper" / "table1.csv"
 COUNTING = ("scikit-image", "scipy", "pandas")  # what else decides an answer, besides a cache key's own packages
 BENCH_KEYS = ("resolution", "max_pixels", "skip_incomplete", "expect", "strict")
-CONDITIONING = ("text", "exemplar", "none")
 
 
 @dataclass(frozen=True)
@@ -210,9 +210,12 @@ def _squashed(outputs: Outputs, bench: Bench) -> list[str]:
 
 def _row(arguments: argparse.Namespace) -> Row:
     """What is known of the method: from the arguments, or the method.json that the edits stage leaves."""
-    name = arguments.name or arguments.edits.resolve().name
-    if not re.fullmatch(r"[\w.+()-]+", name):
-        raise InputError(f"the name {name!r} is to be a folder's: give --name of letters, digits and . _ - + ( )")
+    name = arguments.edits.resolve().name if arguments.name is None else arguments.name
+    if not re.fullmatch(r"[\w+()-][\w.+()-]{0,99}", name):
+        raise InputError(
+            f"the name {name!r} is to be a folder's: give --name of up to 100 letters, digits and . _ - + ( ), "
+            "that does not start with a dot"
+        )
     cards = sorted(arguments.edits.rglob("method.json"))
     card = json.loads(cards[0].read_text(encoding="utf-8")) if cards else {}
     conditioning = arguments.conditioning or card.get("conditioning", "unknown")
@@ -229,7 +232,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--weights", type=stage.weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--name", help="of the row (default: the folder's)")
-    parser.add_argument("--conditioning", choices=CONDITIONING, help="what tells the method the edit, for the table")
+    parser.add_argument("--conditioning", choices=CONDITIONINGS, help="what tells the method the edit, for the table")
     parser.add_argument("--resolution", type=int, help="R, px of the frame of a tree (default: the config's)")
     parser.add_argument("--batch-size", type=int, help="images of one encoder call (default: the config's)")
     parser.add_argument("--strict", action="store_true", help="missing, unreadable or unknown files are an error")
@@ -249,10 +252,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"{given.edits}: {'; '.join(problems)}")
     config["metrics"] |= {"batch_size": given.batch_size or config["metrics"]["batch_size"]}
     inputs = {"bench": given.bench, "edits": given.edits, **weights, "paper": PAPER}
+    inputs |= {"texts": given.texts} if given.texts else {}
     out = given.out or Path("results", "scored", row.name)
-    if out.exists() and not (out / "table1.csv").is_file():  # it will be replaced
-        raise InputError(f"--out {out} exists and holds no earlier row: name another folder")
-    facts = {"module": MODULE, "config": config, "inputs": inputs, "threads": given.threads}
+    facts = {"module": MODULE, "config": config, "inputs": inputs, "force": given.force, "threads": given.threads}
     with stage.output_folder(out, **facts) as folder:
         made = answer(row, outputs, bench, weights, config, given.threads)
         shutil.copytree(made, folder, dirs_exist_ok=True)

@@ -1,44 +1,63 @@
-"""A wrong config key or value is one sentence: key, value, what is allowed, nearest match."""
+"""A wrong config key or value is one sentence: the key's path, the value, what is allowed, the nearest match."""
 
 import copy
-import dataclasses
 import functools
-import importlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from editclip.config import check_weights, checked_config
+from editclip.config.bindings import needed_weights, weights_of
+from editclip.config.reading import merged, read_whole, read_yaml
+from editclip.config.tree import Config, checked_config, read_config
+from editclip.editing.cards import read_card
 from editclip.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
-SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
 
 
 @functools.cache
 def parsed(name: str) -> dict[str, Any]:
-    config: dict[str, Any] = yaml.safe_load((ROOT / "config" / name).read_text())
-    return config
+    return read_whole(ROOT / "config" / name)
 
 
-def loaded(name: str) -> dict[str, Any]:
+def loaded(name: str = "micro.yaml") -> dict[str, Any]:
     return copy.deepcopy(parsed(name))
 
 
+def refused(config: Any) -> str:
+    """The sentence with which a config is refused."""
+    with pytest.raises(InputError) as refusal:
+        checked_config(config)
+    assert "\n" not in str(refusal.value)
+    return str(refusal.value)
+
+
+def ready(name: str, folder: Path) -> dict[str, Any]:
+    """A shipped config as after its user has filled in what is the user's."""
+    config = loaded(name)
+    for entry in config["weights"].values():
+        if entry.get("source") == "path":
+            entry["path"] = str(folder)
+    return merged(config, {"run": {"allow_unpinned": True}})
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
-def test_every_shipped_config_is_complete(path: Path) -> None:
-    config = loaded(path.name)
-    assert checked_config(config, SCHEMA) == config
+def test_every_shipped_config_is_complete(path: Path, tmp_path: Path) -> None:
+    config = checked_config(ready(path.name, tmp_path))
+    assert all(row in config.methods for table in config.tables.values() for row in table.rows)
+
+
+def test_the_shipped_configs_are_short() -> None:
+    shipped = [path for path in CONFIGS if "ablations" not in path.stem]
+    assert sum(len(path.read_text().splitlines()) for path in shipped) <= 700
 
 
 def keys(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     if isinstance(value, dict):
         return [p for k, v in value.items() for p in [(*place, k), *keys(v, (*place, k))]]
-    if isinstance(value, list):
-        return [p for i, v in enumerate(value) for p in keys(v, (*place, i))]
     return []
 
 
@@ -48,93 +67,180 @@ def at(config: Any, place: tuple[Any, ...]) -> Any:
     return config
 
 
-FREE = {"options", "model"}  # a method's options are checked against its card; a VAE takes its class's arguments
+# A method's options are checked against its card; a network takes its class's arguments; names are free; a role that is
+# not bound means the name of the same spelling.
+FREE = {"options", "model", "unet", "vision", "text", "from", "weights"}
+WHOLE = checked_config(loaded()).model_dump(mode="json", by_alias=True)
+PLACES = [
+    k for k in keys(WHOLE) if not FREE & set(k[1:]) and not (len(k) == 2 and k[0] in ("weights", "methods", "tables"))
+]
 
 
-@pytest.mark.parametrize("place", [k for k in keys(loaded("micro.yaml")) if not FREE & set(k[:-1])], ids=str)
+@pytest.mark.parametrize("place", PLACES, ids=str)
 def test_a_missing_or_misspelt_key_is_named(place: tuple[Any, ...]) -> None:
-    config = loaded("micro.yaml")
+    config = copy.deepcopy(WHOLE)
     value = at(config, place[:-1]).pop(place[-1])
-    with pytest.raises(InputError, match=str(place[-1])) as missing:
-        checked_config(config, SCHEMA)
-    assert "missing" in str(missing.value) and "\n" not in str(missing.value)
+    said = refused(config)
+    assert ".".join(map(str, place)) in said and "missing" in said
     wrong = copy.deepcopy(config)
     at(wrong, place[:-1])[f"{place[-1]}x"] = value
     at(wrong, place[:-1])[place[-1]] = value
-    with pytest.raises(InputError, match=f"{place[-1]}x") as unknown:
-        checked_config(wrong, SCHEMA)
-    assert f'did you mean "{place[-1]}"' in str(unknown.value)
+    said = refused(wrong)
+    assert ".".join(map(str, place)) + "x" in said and f'did you mean "{place[-1]}"' in said
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "expected"),
+    ("change", "expected"),
     [
-        (("bench", "source"), "wrld", ["bench.source", "'wrld'", 'did you mean "world"', "path"]),
-        (("run", "seeds"), 3, ["run.seeds", "3", "array"]),
-        (("run", "seed"), -1, ["run.seed", "-1"]),
-        (("metrics", "lpips", "trunk"), "imagnet", ["metrics.lpips.trunk", 'did you mean "imagenet"']),
-        (("methods", 0, "exemplars"), "shufled", ["methods[0].exemplars", 'did you mean "shuffled"']),
-        (("methods", 0, "batch_size"), 0, ["methods[0].batch_size", "0"]),
-        (("methods", 0, "name"), "..", ["methods[0].name", ".."]),
-        (("weights", "clip", "recipe", "steps"), -5, ["weights.clip.recipe.steps", "-5"]),
-        (("weights", "ip2p", "recipe", "condition_dropout"), 5, ["weights.ip2p.recipe.condition_dropout", "5"]),
-        (("weights", "vae", "recipe", "log_every"), 0, ["weights.vae.recipe.log_every", "0"]),
-        (("weights", "clip", "source"), "trian", ["weights.clip.source", 'did you mean "train"']),
+        ({"bench": {"source": "wrld"}}, ["bench.source", "'wrld'", 'did you mean "world"', "path"]),
+        ({"run": {"seeds": 3}}, ["run.seeds", "3", "list"]),
+        ({"run": {"seeds": [0.0]}}, ["run.seeds[0]", "0.0"]),
+        ({"run": {"seeds": [1, 1]}}, ["run.seeds", "1 stands in it more than once"]),
+        ({"run": {"seed": -1}}, ["run.seed", "-1"]),
+        ({"run": {"seed": 10**40}}, ["run.seed"]),
+        ({"run": {"seed": True}}, ["run.seed", "True"]),
+        ({"metrics": {"lpips": {"trunk": "imagnet"}}}, ["metrics.lpips.trunk", 'did you mean "imagenet"']),
+        ({"metrics": {"lpips": {"nets": ["vgg"]}}}, ["metrics.lpips.nets", "alex must be among them"]),
+        ({"metrics": {"clip": {"encoder": "clp"}}}, ["metrics.clip.encoder", '"clp"', 'did you mean "clip"']),
+        ({"statistics": {"level": float("nan")}}, ["statistics.level", "nan", "finite"]),
+        ({"methods": {"ip2p": {"exemplars": "shufled"}}}, ["methods.ip2p.exemplars", 'did you mean "shuffled"']),
+        ({"methods": {"ip2p": {"batch_size": 0}}}, ["methods.ip2p.batch_size", "0"]),
+        ({"methods": {"ip2p": {"shards": 2.0}}}, ["methods.ip2p.shards", "2.0"]),
+        ({"methods": {"ip2p": {"editor": "baselines.ipp2"}}}, ["baselines.ipp2", 'did you mean "baselines.ip2p"']),
+        ({"methods": {"ip2p": {"exemplars": "shuffled"}}}, ["methods.ip2p.exemplars", "sees no exemplar"]),
+        ({"methods": {"ip2p": {"weights": {"ip2q": "ip2p"}}}}, ["methods.ip2p.weights.ip2q", 'did you mean "ip2p"']),
+        ({"methods": {"ip2p": {"weights": {"ip2p": "ipp"}}}}, ["methods.ip2p", '"ipp"', 'did you mean "ip2p"']),
+        ({"methods": {"ip2p": {"options": {"guidance_scal": 1}}}}, ["ip2p.options.guidance_scal", "guidance_scale"]),
+        ({"methods": {"ip2p": {"options": {"guidance_scale": "x"}}}}, ["methods.ip2p.options.guidance_scale", "'x'"]),
+        ({"methods": {"ip2p": {"options": {"guidance_scale": float("nan")}}}}, ["options.guidance_scale", "nan"]),
+        ({"methods": {"..": WHOLE["methods"]["ip2p"]}}, ["methods", ".."]),
+        ({"weights": {"clip": {"recipe": {"steps": -5}}}}, ["weights.clip.recipe.steps", "-5"]),
+        ({"weights": {"ip2p": {"recipe": {"condition_dropout": 5}}}}, ["weights.ip2p.recipe.condition_dropout", "5"]),
+        ({"weights": {"vae": {"recipe": {"learning_rate": float("inf")}}}}, ["vae.recipe.learning_rate", "inf"]),
+        ({"weights": {"clip": {"source": "trian"}}}, ["weights.clip.source", 'did you mean "train"']),
+        ({"weights": {"clip": {"kind": "editclip.recipes.clipp"}}}, ["editclip.recipes.clipp", "did you mean"]),
+        ({"weights": {"ip2p": {"from": {"text_to_imag": "vae"}}}}, ["weights.ip2p.from.text_to_imag", "text_to_image"]),
+        ({"weights": {"ip2p": {"from": {"text_to_image": "vea"}}}}, ["weights.ip2p.from", '"vea"', '"vae"?']),
+        (
+            {"weights": {"text_to_image": {"from": {"vae": "ip2p"}}}},
+            ["weights.text_to_image.from", "starts from itself", "text_to_image → ip2p → text_to_image"],
+        ),
+        ({"tables": {"table1": {"rows": ["ip2p", "editclp"]}}}, ["tables.table1.rows", '"editclp"', '"editclip"?']),
+        ({"methods": {"a": {"like": "ip2q"}}}, ["methods.a.like", "'ip2q'", 'did you mean "ip2p"']),
+        (
+            {"methods": {"a": {"like": "b"}, "b": {"like": "c"}, "c": {"like": "a"}}},
+            ["methods.", ".like", "circle", "a → b → c → a"],
+        ),
+        ({"weights": {"a": {"like": "a"}}}, ["weights.a.like", "circle", "a → a"]),
+        ({"methods": {"ip2p": None}}, ["methods.ip2p", "None"]),
+        ({"run": None}, ["run", "None"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_wrong_value_says_where_and_what_is_allowed(change: dict[str, Any], expected: list[str]) -> None:
+    said = refused(merged(WHOLE, change))
+    assert all(part in said for part in expected), said
+
+
+def test_a_number_without_a_dot_is_a_number() -> None:
+    change = yaml.safe_load(
+        "{weights: {vae: {recipe: {learning_rate: 2e-3}}}, methods: {ip2p: {options: {guidance_scale: 1e0}}}}"
+    )
+    config = checked_config(merged(WHOLE, change))
+    assert config.weights["vae"].recipe["learning_rate"] == 0.002  # type: ignore[union-attr]
+    assert config.methods["ip2p"].options["guidance_scale"] == 1.0
+
+
+def test_an_entry_is_like_another_but_for_what_it_says() -> None:
+    config = checked_config(loaded())
+    clip, matched = (config.weights[name].model_dump() for name in ("clip", "clip_matched"))
+    assert matched["recipe"].pop("steps") != clip["recipe"].pop("steps") and matched == clip
+    own, shuffled = (config.methods[name].model_dump() for name in ("editclip", "shuffled-editclip"))
+    assert {k for k in own if own[k] != shuffled[k]} == {"exemplars", "seeds"}
+    assert own["editor"] == "editclip.method" and own["options"]["num_inference_steps"] == 2
+
+
+def test_another_source_leaves_nothing_of_the_old_one() -> None:
+    base = {"clip": {"source": "train", "recipe": {"steps": 1}}, "run": {"seeds": [1, 2], "name": "a"}}
+    change = {"clip": {"source": "path", "path": "x"}, "run": {"seeds": [3]}}
+    assert merged(base, change) == {"clip": change["clip"], "run": {"seeds": [3], "name": "a"}}
+    assert base["run"]["seeds"] == [1, 2]
+
+
+def test_an_overlay_adds_and_changes_entries(tmp_path: Path) -> None:
+    overlay = tmp_path / "ablation.yaml"
+    overlay.write_text("weights: {lambda_0: {like: editclip_ip2p, recipe: {lpips_weight: 0}}}\n"
+                       "methods: {lambda_0: {like: editclip, seeds: [0], weights: {editclip_ip2p: lambda_0}}}\n"
+                       "tables: {ablations: {like: table1, rows: [editclip, lambda_0], bars: {}}}\n")  # fmt: skip
+    plain, config = read_config(ROOT / "config/micro.yaml"), read_config(ROOT / "config/micro.yaml", overlay)
+    assert set(config.weights) - set(plain.weights) == {"lambda_0"}
+    assert {**config.weights["lambda_0"].model_dump()["recipe"], "lpips_weight": 0.05} == (
+        plain.weights["editclip_ip2p"].model_dump()["recipe"]
+    )
+    card = read_card("editclip.method")
+    bound = weights_of("methods.lambda_0", card, config.methods["lambda_0"], config.weights)
+    assert bound == {"editclip_ip2p": "lambda_0", "editclip_ip2p.encoder": "editclip", "editclip_ip2p.ip2p": "ip2p"}
+    assert set(needed_weights(config)) == {*needed_weights(plain), "lambda_0"}
+
+
+def test_an_overlay_that_breaks_a_config_is_named_by_its_key(tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("run: {seeds: many}\n")
+    with pytest.raises(InputError, match="config value run.seeds: 'many'"):
+        read_config(ROOT / "config/micro.yaml", tmp_path / "broken.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("run:\n  seed: 1\n  seed: 2\n", ["line 3", '"seed"', "line 2"]),
+        ("run: {seed: 1}\nmethods: {}\nrun: {seed: 2}\n", ["line 3", '"run"', "line 1"]),
+        ("run:\n  - [\n", ["line", "not valid YAML"]),
+        ("- 1\n", ["mapping"]),
+        ("", ["mapping"]),
+        ("like: nowhere.yaml\n", ["like", "nowhere.yaml"]),
+        ("like: config.yaml\n", ["like", "circle"]),
     ],
 )
-def test_a_wrong_value_says_what_is_allowed(place: tuple[Any, ...], value: Any, expected: list[str]) -> None:
-    config = loaded("micro.yaml")
-    at(config, place[:-1])[place[-1]] = value
-    with pytest.raises(InputError) as refused:
-        checked_config(config, SCHEMA)
-    assert all(part in str(refused.value) for part in expected), str(refused.value)
+def test_a_file_that_says_something_twice_or_nothing_is_refused(tmp_path: Path, text: str, expected: list[str]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as refusal:
+        read_whole(path)
+    assert str(path) in str(refusal.value) and all(part in str(refusal.value) for part in expected), refusal.value
 
 
-def test_two_methods_of_one_name_are_refused() -> None:
-    config = loaded("micro.yaml")
-    config["methods"].append(config["methods"][0])
-    with pytest.raises(InputError, match="ip2p.*2 times"):
-        checked_config(config, SCHEMA)
+@pytest.mark.parametrize("content", [None, b"run: \xff\n"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "config.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=f"cannot read the config {path}"):
+        read_yaml(path)
 
 
-RECIPES = {
-    "clip": ("clip", "CLIPRecipe"),
-    "vae": ("vae", "VAERecipe"),
-    "text_to_image": ("text_to_image", "TextToImageRecipe"),
-    "ip2p": ("ip2p", "IP2PRecipe"),
-    "editclip": ("contrastive", "ContrastiveRecipe"),
-    "editclip_ip2p": ("exemplar_diffusion", "ExemplarDiffusionRecipe"),
-}
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_the_schema_knows_the_keys_of_each_recipe(name: str) -> None:
-    module, kind = RECIPES[name]
-    fields = {f.name for f in dataclasses.fields(getattr(importlib.import_module(f"editclip.training.{module}"), kind))}
-    schema = yaml.safe_load(SCHEMA.read_text())
-    recipe = schema["properties"]["weights"]["properties"][name]["properties"]["recipe"]
-    assert set(recipe["properties"]) == set(recipe["required"]) == fields
+def test_merge_keys_may_be_overridden() -> None:
+    config = read_yaml(ROOT / "config/micro.yaml")
+    assert config["weights"]["vae"]["recipe"]["warmup_steps"] == 20
 
 
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ({"source": "none"}, "declares as none"),
-        ({"source": "path", "path": "nowhere", "sha256": None}, "nowhere is not a folder"),
+        ({"source": "path", "path": "nowhere", "sha256": None}, "weights.ip2p.path: nowhere is not a folder"),
         ({"source": "hub", "repo": "a/b", "revision": None, "sha256": None}, "pin a/b to a 40-character commit"),
     ],
 )
 def test_weights_that_cannot_be_had_stop_before_any_job(source: dict[str, Any], expected: str) -> None:
-    config = loaded("micro.yaml")
-    config["weights"]["ip2p"] = source
-    check_weights(config, {"method other": ["editclip"]})
-    with pytest.raises(InputError, match=expected):
-        check_weights(config, {"method ip2p": ["ip2p"]})
-    config["run"]["allow_unpinned"] = True
+    change = {"weights": {"ip2p": {"kind": "editclip.recipes.ip2p", **source}}}
+    assert expected in refused(merged(WHOLE, change))
+    unneeded = {"tables": {"table1": {"rows": ["copy_query"], "reference": None, "bars": []}}, "representation": None}
+    checked_config(merged(merged(WHOLE, change), unneeded))
     if source["source"] == "hub":
-        check_weights(config, {"method ip2p": ["ip2p"]})
+        checked_config(merged(merged(WHOLE, change), {"run": {"allow_unpinned": True}}))
 
 
-def test_weights_that_the_config_does_not_name_are_refused() -> None:
-    with pytest.raises(InputError, match='method x needs the weights "editclp" .*did you mean "editclip"'):
-        check_weights(loaded("micro.yaml"), {"method x": ["editclp"]})
+def test_a_config_cannot_be_changed_once_it_is_checked() -> None:
+    config = checked_config(loaded())
+    assert isinstance(config, Config)
+    with pytest.raises(ValueError, match="frozen"):
+        config.run.seed = 3

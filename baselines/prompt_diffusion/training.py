@@ -1,15 +1,12 @@
-"""Train Prompt Diffusion from a text-to-image model: `python -m baselines.prompt_diffusion.training`.
+"""Train Prompt Diffusion from a text-to-image model.
 
 The ControlNet starts as a copy of the UNet's encoder; it and the UNet's decoder are trained, everything else is frozen
 (https://arxiv.org/abs/2305.01115 and the released code's default). The result has the layout of the released
 zhendongw/prompt-diffusion-diffusers: a StableDiffusionPipeline folder with `controlnet/`.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from diffusers import StableDiffusionPipeline
@@ -18,8 +15,8 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
 from baselines.prompt_diffusion.network import Networks, PairQueryControlNet
+from baselines.prompt_diffusion.recipe import PromptDiffusionRecipe
 from baselines.prompt_diffusion.tasks import edit_episode, map_episode
-from editclip import stage
 from editclip.data.triplets import Triplets
 from editclip.errors import InputError
 from editclip.patch_vae import load_vae
@@ -27,36 +24,8 @@ from editclip.pipeline_parts import load_part
 from editclip.training import diffusion, loop
 from editclip.training.diffusion import Latents
 from editclip.training.exemplars import Batch, exemplar_draw
-from editclip.training.recipe import Recipe, training_job
+from editclip.training.job import Job
 from editclip.training.text_conditioner import TextConditioner
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromptDiffusionRecipe(Recipe):
-    """Recipe of Prompt Diffusion.
-
-    Attributes:
-        resolution: image side in pixels (official 256).
-        tasks: "maps", images to their maps and back, as the release; or "edits", pairs of one edit.
-        hint_channels: widths of the hint encoders (official 16, 32, 96, 256); n of them reduce an image 2^(n-1) times.
-        hint_gain: factor on the initial weights of the hint encoders' hidden convolutions. Official 1, PyTorch's start,
-            with which a signal shrinks about threefold a layer; 2.9 keeps its variance.
-        trained_unet: "decoder", the UNet's decoder learns too (as released), or "none", the ControlNet alone.
-        text_dropout: share of examples that lose their text alone (official 0.05).
-        joint_dropout: share that lose text and pair (official 0.05).
-        pair_dropout: share that lose their pair alone (official 0.05).
-        validation_examples: held-out rows behind the validation losses.
-    """
-
-    resolution: int
-    tasks: Literal["maps", "edits"]
-    hint_channels: tuple[int, ...]
-    hint_gain: float
-    trained_unet: Literal["decoder", "none"]
-    text_dropout: float
-    joint_dropout: float
-    pair_dropout: float
-    validation_examples: int
 
 
 def dropped_conditions(uniform: Tensor, recipe: PromptDiffusionRecipe) -> tuple[Tensor, Tensor]:
@@ -126,7 +95,7 @@ def validation(
 ) -> Callable[[], Mapping[str, float]]:
     """Losses on a split without any text, with the exemplar pair and without it: their gap is what the pair tells."""
     count = min(recipe.validation_examples, len(latents.triplets))
-    recipe = dataclasses.replace(recipe, batch_size=count)
+    recipe = recipe.model_copy(update={"batch_size": count})
     rows = exemplar_batches(latents.triplets, recipe, 0)(0)
     batch = Batch(latents.load(rows[:, 0]), latents.load(rows[:, 1]))
     shares = {"loss": (1.0, 0.0), "loss_without_pair": (0.0, 1.0)}
@@ -136,7 +105,7 @@ def validation(
             latents,
             text,
             scheduler,
-            dataclasses.replace(recipe, text_dropout=alone, joint_dropout=joint, pair_dropout=0.0),
+            recipe.model_copy(update={"text_dropout": alone, "joint_dropout": joint, "pair_dropout": 0.0}),
         )
         for name, (alone, joint) in shares.items()
     }
@@ -170,24 +139,18 @@ def train(
     )
 
 
-def main() -> None:
-    """Train from the command line."""
-    needed = ["triplets", "text_to_image"]
-    with training_job("baselines.prompt_diffusion.training", PromptDiffusionRecipe, __doc__, needed) as job:
-        base, recipe, device = job.inputs["text_to_image"], job.recipe, loop.device()
-        vae = load_vae(base / "vae").to(device)
-        text = TextConditioner(base / "text_encoder", base / "tokenizer").to(device)
-        scheduler = DDPMScheduler.from_pretrained(str(base), subfolder="scheduler")
-        networks = start_networks(load_part(UNet2DConditionModel, base, "unet"), recipe)
-        networks.check(2 ** (len(vae.config.block_out_channels) - 1), "recipe")
-        networks = Networks(*(part.to(device) for part in networks))
-        splits = [Triplets(job.inputs["triplets"], split, recipe.resolution) for split in ("train", "validation")]
-        latents = Latents(vae, splits[0], cache=False), Latents(vae, splits[1], cache=False)
-        train(networks, recipe, latents, text, scheduler, job.seed, checkpoints=job.checkpoints, logs=job.logs)
-        kind, prediction = StableDiffusionPipeline, scheduler.config.prediction_type
-        diffusion.build_pipeline(kind, networks.unet, vae, text, prediction).save_pretrained(job.out)
-        networks.controlnet.save_pretrained(job.out / "controlnet")
-
-
-if __name__ == "__main__":
-    stage.run(main)
+def run(job: Job[PromptDiffusionRecipe]) -> None:
+    """Train and fill `job.out`."""
+    base, recipe, device = job.weights["text_to_image"], job.recipe, loop.device()
+    vae = load_vae(base / "vae").to(device)
+    text = TextConditioner(base / "text_encoder", base / "tokenizer").to(device)
+    scheduler = DDPMScheduler.from_pretrained(str(base), subfolder="scheduler")
+    networks = start_networks(load_part(UNet2DConditionModel, base, "unet"), recipe)
+    networks.check(2 ** (len(vae.config.block_out_channels) - 1), "recipe")
+    networks = Networks(*(part.to(device) for part in networks))
+    splits = [Triplets(job.triplets, split, recipe.resolution) for split in ("train", "validation")]
+    latents = Latents(vae, splits[0], cache=False), Latents(vae, splits[1], cache=False)
+    train(networks, recipe, latents, text, scheduler, job.seed, checkpoints=job.checkpoints, logs=job.logs)
+    kind, prediction = StableDiffusionPipeline, scheduler.config.prediction_type
+    diffusion.build_pipeline(kind, networks.unet, vae, text, prediction).save_pretrained(job.out)
+    networks.controlnet.save_pretrained(job.out / "controlnet")

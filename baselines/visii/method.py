@@ -27,7 +27,7 @@ CONDITIONING = "exemplar"
 NEEDS = ("exemplar",)
 WEIGHTS = ("ip2p", "clip")
 RESOLUTION = None  # the official script squashes to 512, which is the paper's benchmark resolution
-GPU_GB = 16  # ours, an estimate for 512 px and one exemplar a call: not measured
+GPU_GB = 16  # ours, an estimate for 512 px and one exemplar per call: not measured
 DETERMINISTIC = True
 TRAINED_ON = ("timbrooks/instructpix2pix-clip-filtered",)
 OPTIONS = {
@@ -85,8 +85,8 @@ class VISII:
         """The learnt instructions of exemplars that share the UNet's calls, each with noise of its own.
 
         Returns:
-            For each exemplar `embedding` and `initial_embedding` 1×L×C, what they were before and after learning;
-            `caption`, the initial one's UTF-8 bytes; `eos`, the position of its end token; and of every step in order
+            For each exemplar `embedding`, the learnt instruction, and `initial_embedding`, the caption it started from,
+            both 1×L×C; `caption`, that caption's UTF-8 bytes; `eos`, the position of its end token; and step by step
             `timesteps`, `mse` and `cosine` (to CLIP's edit direction, clamped).
 
         Raises:

@@ -49,7 +49,8 @@ class Section(BaseModel):
         return values
 
 
-def _number(value: Any) -> Any:
+def as_number(value: Any) -> Any:
+    """`value`, or the number that a text without a dot, such as 2e-3, was meant to be."""
     looks_like_one = isinstance(value, str) and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value)
     return float(value) if looks_like_one else value
 
@@ -62,9 +63,10 @@ def _distinct(values: list[Any]) -> list[Any]:
 
 
 T = TypeVar("T")
-Number = Annotated[float, BeforeValidator(_number)]
-Rate = Annotated[Number, Field(ge=0)]
-Share = Annotated[Number, Field(ge=0, le=1)]
+NUMERIC = BeforeValidator(as_number)
+Number = Annotated[float, NUMERIC]
+Rate = Annotated[float, Field(ge=0), NUMERIC]
+Share = Annotated[float, Field(ge=0, le=1), NUMERIC]
 Count = Annotated[int, Field(ge=1)]
 Whole = Annotated[int, Field(ge=0)]
 Text = Annotated[str, Field(min_length=1)]
@@ -104,11 +106,14 @@ def joined(place: str, parts: Iterable[Any]) -> str:
 
 
 def _location(error: Any, values: Any) -> list[Any]:
-    """The keys and positions that lead to the violation; pydantic also names which of several models it tried."""
-    parts = []
+    """The keys and positions that lead to the violation; pydantic also names the `source` by which it told models."""
+    parts, passed = [], False
     for part in error["loc"]:
+        if not passed and isinstance(values, Mapping) and values.get("source") == part:
+            passed = True
+            continue
         try:
-            values = values[part]
+            values, passed = values[part], False
         except (KeyError, IndexError, TypeError):
             continue
         parts.append(part)
@@ -125,16 +130,12 @@ def _sentence(error: Any, values: Any, place: str) -> str:
         return f"unknown config key {joined(place, [*parts, key])}{nearest(key, known)}; allowed: {allowed}"
     if error["type"] in (MISSING, "union_tag_not_found"):
         key = context.get("key") or context["discriminator"].strip("'")
-        return (
-            f"config key {joined(place, [*parts, key])} is missing; every key is required, see docs/configuration.md"
-        )
+        return f"config key {joined(place, [*parts, key])} is missing; every key is required, see docs/configuration.md"
     if error["type"] in ("literal_error", "union_tag_invalid"):
         if error["type"] == "union_tag_invalid":
             where, value = joined(place, [*parts, context["discriminator"].strip("'")]), context["tag"]
-        allowed = re.findall(r"'([^']*)'", context.get("expected_tags") or context["expected"])
-        return (
-            f"config value {where}: {value!r} is not allowed{nearest(value, allowed)}; allowed: {', '.join(allowed)}"
-        )
+        names = re.findall(r"'([^']*)'", context.get("expected_tags") or context["expected"])
+        return f"config value {where}: {value!r} is not allowed{nearest(value, names)}; allowed: {', '.join(names)}"
     if error["type"] == "value_error":  # of a validator of ours, which knows best
         return f"config value {where}: {context['error']}"
     problem = error["msg"][:1].lower() + error["msg"][1:]

@@ -18,6 +18,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from editclip import stage
+from editclip.config.bench import BenchSettings
+from editclip.config.section import checked
 from editclip.data.images import read_image, squash
 from editclip.data.tree import EditType, Item, Texts, Tree, clashes, compare_top_bench_x, counts, iter_files, scan
 from editclip.errors import InputError
@@ -214,17 +216,6 @@ def _warn_unchanged(samples: list[Sample]) -> int:
     return len(equal)
 
 
-def _check(config: Mapping[str, Any]) -> None:
-    for key in ("resolution", "max_pixels"):
-        if not isinstance(config.get(key), int) or config[key] < 1:
-            raise InputError(f"config bench.{key} must be a whole number of at least 1, not {config.get(key)!r}")
-    for key in ("skip_incomplete", "strict"):
-        if not isinstance(config.get(key), bool):
-            raise InputError(f"config bench.{key} must be true or false, not {config.get(key)!r}")
-    if config.get("expect") not in (None, "top-bench-x"):
-        raise InputError(f"config bench.expect must be null or top-bench-x, not {config['expect']!r}")
-
-
 def main() -> None:
     """Make a bench folder of a tree."""
     parser = stage.parser(__doc__)
@@ -232,12 +223,12 @@ def main() -> None:
     parser.add_argument("--config", type=stage.config_value, required=True, help="config section `bench`")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    _check(arguments.config)
+    config = checked(BenchSettings, arguments.config, "bench").model_dump()
     if not arguments.root.is_dir():
         raise InputError(f"the benchmark {arguments.root} is not a folder")
-    options = {"module": MODULE, "config": arguments.config, "threads": arguments.threads}
+    options = {"module": MODULE, "config": config, "threads": arguments.threads, "force": arguments.force}
     with stage.output_folder(arguments.out, inputs={"root": arguments.root}, **options) as folder:
-        build(arguments.root, arguments.config, folder, arguments.threads)
+        build(arguments.root, config, folder, arguments.threads)
 
 
 if __name__ == "__main__":

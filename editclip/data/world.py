@@ -20,6 +20,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from editclip import stage
+from editclip.config.bench import WorldBench
+from editclip.config.section import checked
+from editclip.config.triplets import WorldTriplets
 from editclip.data.shards import read_images, write_split
 from editclip.data.world_edits import Edit, programs
 from editclip.data.world_pairs import Pair, draw_pair, png
@@ -160,13 +163,6 @@ def pixel_digests(triplets: Path) -> set[str]:
     return found
 
 
-def _check(config: Mapping[str, Any], section: str, keys: tuple[str, ...]) -> None:
-    for key in keys:
-        value = config.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"config {section}.{key} must be a whole number of at least 1, not {value!r}")
-
-
 def main() -> None:
     """Write the triplets or the benchmark tree."""
     parser = stage.parser(__doc__)
@@ -175,11 +171,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--triplets", type=Path, help="training data whose images the benchmark must not hold")
     arguments = parser.parse_args()
-    config, seed = arguments.config, arguments.seed
-    sizes = SPLITS if arguments.what == "triplets" else ("types", "exemplars", "queries")
-    _check(config, arguments.what, ("resolution", *sizes))
+    section: type[WorldTriplets | WorldBench] = WorldTriplets if arguments.what == "triplets" else WorldBench
+    config, seed = checked(section, arguments.config, arguments.what).model_dump(), arguments.seed
     inputs = {"triplets": arguments.triplets} if arguments.triplets else {}
-    with stage.output_folder(arguments.out, module=MODULE, config=config, inputs=inputs, seed=seed) as folder:
+    facts: dict[str, Any] = {"module": MODULE, "seed": seed, "force": arguments.force}
+    with stage.output_folder(arguments.out, config=config, inputs=inputs, **facts) as folder:
         if arguments.what == "triplets":
             write_triplets(folder, config, seed)
         else:

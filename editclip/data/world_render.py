@@ -41,7 +41,6 @@ def _heart() -> Points:
 
 
 _ROOF = ((0.0, -1.1), (1.05, -0.1), (0.8, -0.1), (0.8, 0.95), (-0.8, 0.95), (-0.8, -0.1), (-1.05, -0.1))
-_TAIL = ((0.25, 0.0), (1.1, -0.72), (1.1, 0.72))
 SILHOUETTES: dict[str, tuple[Sequence[Points], Sequence[Points]]] = {  # polygons filled, then polygons cut out
     "ball": ([_ellipse(0, 0, 1, 1)], []),
     "box": ([_rectangle(-0.88, -0.88, 0.88, 0.88)], []),

@@ -105,7 +105,7 @@ class Editor(Protocol):
 
 @runtime_checkable
 class JointEditor(Editor, Protocol):
-    """A method that prepares several exemplars in one call, for speed; numerics apart, with the results of `prepare`.
+    """A method that can prepare several exemplars in one call, for speed; up to rounding the results are `prepare`'s.
 
     Attributes:
         prepare_batch_size: how many at most.

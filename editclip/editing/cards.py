@@ -7,12 +7,15 @@ is planned without torch, and that a method whose imports are broken hurts only 
 
 import ast
 import importlib
+import math
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from editclip.config.methods import Editing
+from editclip.config.section import Name, as_number, checked
 from editclip.editing import Editor
 from editclip.errors import InputError, nearest
 
@@ -158,7 +161,7 @@ class Method:
         card: its card.
         options: the card's defaults updated by the entry's options.
         shuffled: whether exemplars of another edit type are fed (a control).
-        batch_size: images a call of `Editor.edit`.
+        batch_size: images per call of `Editor.edit`.
     """
 
     name: str
@@ -193,45 +196,64 @@ class Method:
         return editor
 
 
-def parse_method(entry: Mapping[str, Any]) -> Method:
-    """The method that a config entry describes; keys of other stages are left alone.
+class NamedEditing(Editing):
+    """The part of a method's entry that the editing stages are given."""
+
+    name: Name
+
+
+def parse_method(values: Mapping[str, Any]) -> Method:
+    """The method that a config entry describes.
 
     Args:
-        entry: name, editor, exemplars ("own" or "shuffled"), batch_size, options.
+        values: name, editor, exemplars ("own" or "shuffled"), batch_size, options.
 
     Raises:
-        InputError: a key is missing, or a value is not allowed; names the nearest match.
+        InputError: a key is missing or unknown, or a value is not allowed; names the nearest match.
     """
-    for key in ("name", "editor", "exemplars", "batch_size", "options"):
-        if key not in entry:
-            raise InputError(f"method entry {entry.get('name', '?')!r} lacks the key {key!r}")
-    name = entry["name"]
-    if entry["exemplars"] not in ("own", "shuffled"):
-        raise InputError(f"method {name}: exemplars {entry['exemplars']!r} must be own or shuffled")
-    if not _whole(entry["batch_size"]) or entry["batch_size"] < 1:
-        raise InputError(f"method {name}: batch_size {entry['batch_size']!r} must be a whole number above 0")
-    card = read_card(entry["editor"])
-    if entry["exemplars"] == "shuffled" and "exemplar" not in card.needs:
-        raise InputError(f"method {name}: {entry['editor']} sees no exemplar, so exemplars must be own")
-    options = effective_options(name, card, entry["options"] or {})
-    return Method(name, entry["editor"], card, options, entry["exemplars"] == "shuffled", entry["batch_size"])
+    entry = checked(NamedEditing, values, "method")
+    card, place = read_card(entry.editor), f"method {entry.name}"
+    check_exemplars(f"{place}: exemplars", card, entry.exemplars)
+    options = effective_options(f"{place}: options", card, entry.options)
+    return Method(entry.name, entry.editor, card, options, entry.exemplars == "shuffled", entry.batch_size)
 
 
-def effective_options(name: str, card: Card, given: Mapping[str, Any]) -> dict[str, Any]:
+def check_exemplars(place: str, card: Card, exemplars: str) -> None:
+    """Refuse a control that would shuffle what its method never sees.
+
+    Raises:
+        InputError: exemplars are shuffled, but the card does not need any.
+    """
+    if exemplars == "shuffled" and "exemplar" not in card.needs:
+        raise InputError(f"config value {place}: {card.label} sees no exemplar, so it must be own")
+
+
+def effective_options(place: str, card: Card, given: Mapping[str, Any]) -> dict[str, Any]:
     """The card's defaults updated by `given`.
 
+    Args:
+        place: where `given` stands, for messages.
+        card: the method's card.
+        given: options by name.
+
     Raises:
-        InputError: an option is unknown, or of another type than its default.
+        InputError: an option is unknown, not finite, or of another type than its default.
     """
+    options = dict(card.options)
     for key, value in given.items():
-        if key not in card.options:
-            allowed = ", ".join(card.options) or "none"
-            raise InputError(f"method {name} has no option {key!r}{nearest(key, card.options)}; allowed: {allowed}")
+        if key not in options:
+            allowed = ", ".join(options) or "none"
+            raise InputError(f"unknown config key {place}.{key}{nearest(key, options)}; allowed: {allowed}")
         default = card.options[key]
+        if isinstance(default, float):
+            value = as_number(value)
         same = type(value) is type(default) or (isinstance(default, float) and _whole(value))
         if default is not None and not same:
             raise InputError(
-                f"method {name}: option {key} is {value!r}, but must be of type {type(default).__name__} "
+                f"config value {place}.{key}: {value!r} must be of type {type(default).__name__} "
                 f"like its default {default!r}"
             )
-    return {**card.options, **given}
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"config value {place}.{key}: {value!r} must be a finite number")
+        options[key] = value
+    return options

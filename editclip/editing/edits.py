@@ -8,8 +8,8 @@ r"""The edits stage: one method on one benchmark, in shards.
 
 Each finished exemplar and image is kept in the content-keyed cache, so that an interrupted stage repeats none of them.
 One that fails is recorded with its reason and the others go on; when more than 1 % of the benchmark's samples have
-failed, the stage stops without output and lists them. Started again, it tries only those (of exemplars that are
-prepared together, the batches that hold them).
+failed, the stage stops without output and lists them. Started again, it tries the failed ones alone; a failed exemplar
+that is prepared together with others is tried again with its whole batch.
 """
 
 import argparse
@@ -214,7 +214,7 @@ def main() -> None:
     """Command line of this stage."""
     given = _arguments()
     inputs: dict[str, Path] = {"bench": given.bench}
-    facts: dict[str, Any] = {"module": "editclip.editing.edits", "threads": given.threads}
+    facts: dict[str, Any] = {"module": "editclip.editing.edits", "threads": given.threads, "force": given.force}
     bench = Bench.load(given.bench)
     if given.command == "gather":
         inputs |= {f"shard {number}": folder for number, folder in enumerate(given.shards, 1)}

@@ -50,8 +50,9 @@ def prepare(work: Work, shard: tuple[int, int], out: Path) -> None:
     failed: dict[str, str] = {}
     if any(finished.get(key) is None for key in keys.values()):
         editor = work.load()
-        # Who is prepared together is fixed by the shards, so that a run that was broken off ends with the same bits. A
-        # control starts from the other end: beside the method it is of, it finds half of the work done.
+        # Which exemplars are prepared together is fixed by the shards, so that a run that was broken off ends with the
+        # same bits. A shuffled control starts at the last batch: if it runs beside its own method, which shares the
+        # cache, each then computes one half.
         size = editor.prepare_batch_size if isinstance(editor, JointEditor) else 1
         batches = [list(keys)[first : first + size] for first in range(0, len(keys), size)]
         for batch in tqdm(batches[:: -1 if work.method.shuffled else 1], desc=f"{work.method.name}: prepare"):

@@ -1,4 +1,4 @@
-r"""Seconds an edit takes: one image at a time, with nothing else on the machine, its exemplar's preparation included.
+r"""Seconds per edit: one image at a time, with nothing else on the machine, its exemplar's preparation included.
 
     python -m editclip.editing.runtime --method '{…}' --bench DIR --weights NAME=DIR … --base-seed N \
         --samples N --warm-up N --out DIR
@@ -110,7 +110,8 @@ def main() -> None:
     work = Work(method, bench, dict(given.weights), given.base_seed, stage.device())
     inputs = {"bench": given.bench, **method.weights(work.weights)}
     config = {"method": given.method, "samples": given.samples, "warm_up": given.warm_up}
-    facts: dict[str, Any] = {"module": "editclip.editing.runtime", "method": work.code(), "threads": given.threads}
+    facts: dict[str, Any] = {"module": "editclip.editing.runtime", "method": work.code()}
+    facts |= {"threads": given.threads, "force": given.force}
     with stage.output_folder(given.out, config=config, inputs=inputs, **facts) as folder:
         measure(work, given.samples, given.warm_up, folder)
 

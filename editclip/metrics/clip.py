@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from editclip import stage
+from editclip.config import metrics as config
 from editclip.data.bench import Sample
-from editclip.errors import InputError
 from editclip.metrics import scores
 from editclip.metrics.features import Store, distinct, encode, image_key, text_key
 from editclip.metrics.formulas import aligned, cosine, direction, unit
@@ -34,14 +34,12 @@ NO_INSTRUCTION = Score.skipped("the benchmark has no instruction")
 class ClipScores:
     """The five metrics of plain CLIP."""
 
+    section = config.Clip
+
     metrics: tuple[str, ...] = ("clip", "clip_dir_captions", "clip_dir_instruction", "s_visual", "s_visual_dist")
 
     def __init__(self, setting: Setting) -> None:
-        form, self.minimum = setting.options("direction", "minimum_length")
-        if form not in ("auto", *FORMS):
-            raise InputError(f"metrics.clip.direction is {form!r}: it must be auto, captions or instruction")
-        if not 0 < self.minimum < 2:
-            raise InputError(f"metrics.clip.minimum_length is {self.minimum}: it must lie between 0 and 2")
+        form, self.minimum = setting.config.direction, setting.config.minimum_length
         if form == "auto":  # one form for the whole run, never mixed
             complete = all(sample.caption_before and sample.caption_after for sample in setting.bench.samples)
             form = "captions" if complete else "instruction"

@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageChops
 
 from editclip import stage
+from editclip.config import metrics as config
 from editclip.data.bench import Sample
 from editclip.metrics import scores
 from editclip.metrics.features import Store, encode, image_key, pair_key, text_key
@@ -33,10 +34,10 @@ Pair = tuple[Path, Path]
 class EditClipScores:
     """EC2T and EC2EC."""
 
+    section = config.EditClip
     metrics: tuple[str, ...] = ("ec2t", "ec2ec")
 
     def __init__(self, setting: Setting) -> None:
-        setting.options()
         self.setting = setting
         folder = setting.weight("editclip")
         self.digest = path_digest(folder)

@@ -18,6 +18,7 @@ import numpy as np
 from skimage.metrics import mean_squared_error, structural_similarity
 
 from editclip import stage
+from editclip.config import metrics as config
 from editclip.data.bench import Sample
 from editclip.metrics import scores
 from editclip.metrics.scores import Score, Setting, read_frame
@@ -42,13 +43,14 @@ def masked_mse(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> floa
 class GroundTruthScores:
     """The pixel metrics."""
 
+    section = config.GroundTruth
+
     metrics: tuple[str, ...] = (
         *("mse", "psnr", "ssim", "closer"),
         *("psnr_inside", "mse_background", "psnr_background"),
     )
 
     def __init__(self, setting: Setting) -> None:
-        setting.options()
         self.setting = setting
 
     def card(self) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import torch
 from tqdm import tqdm
 
 from editclip import stage
+from editclip.config import metrics as config
 from editclip.data.bench import Sample
-from editclip.errors import InputError
 from editclip.metrics import scores
 from editclip.metrics.features import Store, image_key, pair_key
 from editclip.metrics.perceptual import distance, load_network, network_digest, to_input, unit_features
@@ -22,19 +22,17 @@ from editclip.provenance import code_digest
 from editclip.storage import cache_folder
 
 Pair = tuple[Path, Path]  # query and output
-BATCH = 8  # images through a trunk at once, at most: on a CPU as fast as 64 an image, and less is filled up in vain
-MINIMUM_SIZE = 64  # px: below it the trunks' last maps shrink to a pixel or nothing
+BATCH = 8  # images through a trunk at once: on a CPU as fast per image as 64, and the last is filled up with less
 
 
 class LPIPS:
     """Metrics `lpips_<net>` for each net of the config, to the query."""
 
+    section = config.LPIPS
+
     def __init__(self, setting: Setting) -> None:
-        nets, self.trunk, minimum = setting.options("nets", "trunk", "resolution")
-        if minimum < MINIMUM_SIZE:
-            raise InputError(f"metrics.lpips.resolution is {minimum}, but LPIPS needs at least {MINIMUM_SIZE} px")
-        self.setting = setting
-        self.size = max(setting.bench.resolution, minimum)
+        self.setting, nets, self.trunk = setting, setting.config.nets, setting.config.trunk
+        self.size = max(setting.bench.resolution, setting.config.resolution)
         self.networks = {net: load_network(net, self.trunk).to(setting.device) for net in nets}
         self.digests = {net: network_digest(network) for net, network in self.networks.items()}
         self.metrics = tuple(f"lpips_{net}" for net in nets)

@@ -34,7 +34,7 @@ class Outputs:
     """What was found.
 
     Attributes:
-        edits: for each seed one edit a sample, in the benchmark's order.
+        edits: for each seed one edit per sample, in the benchmark's order.
         seconds: time of an edit by (seed, sample_id), as far as an edits.csv says it.
         missing: samples that have no image, as `<sample_id>` or `<sample_id> (seed=<s>)`.
         unreadable: reason by name, for images that are there and could not be used.

@@ -1,7 +1,6 @@
 r"""How well a representation tells edits apart, on pairs that no model and no tuning has seen.
 
-    python -m editclip.metrics.representation --triplets DIR --editclip FOLDER --clips NAME=FOLDER … \
-        --statistics JSON --out DIR
+    python -m editclip.metrics.representation --triplets DIR --encoders NAME=FOLDER … --statistics JSON --out DIR
 
 Of every encoder, with edits E (EditCLIP's feature, or plain CLIP's difference of the two images' features at length 1,
 paper eq. 13) and instructions T (its own text tower):
@@ -29,6 +28,8 @@ from torch.nn.functional import normalize
 from tqdm import tqdm
 
 from editclip import stage
+from editclip.config.run import Statistics
+from editclip.config.section import checked
 from editclip.data.triplets import Triplets
 from editclip.errors import InputError
 from editclip.model import Clip, EditCLIP
@@ -94,7 +95,7 @@ def weighted_auc(scores: Values, edits: NDArray[np.int64], weights: Values) -> V
 
 
 def measures(
-    encoders: Mapping[str, Features], names: Sequence[str], told: NDArray[np.int64], statistics: Mapping[str, Any]
+    encoders: Mapping[str, Features], names: Sequence[str], told: NDArray[np.int64], statistics: Statistics
 ) -> list[dict[str, Any]]:
     """Rows of representation.csv.
 
@@ -102,7 +103,7 @@ def measures(
         encoders: features by name of the encoder; the same-edit AUC of the first is compared with the others'.
         names: name of each pair's edit, N.
         told: which of the T texts is each pair's instruction, N.
-        statistics: `resamples`, `level` and `seed` of the bootstrap.
+        statistics: of the bootstrap.
 
     Raises:
         InputError: there are fewer than two different edits.
@@ -115,8 +116,8 @@ def measures(
     right = {"retrieval_edit": of_edit[edits], "retrieval_wording": told[:, None] == np.arange(of_edit.shape[1])}
     different = of_edit.T.astype(int) @ of_edit.astype(int) == 0  # pairs of texts that no edit shares
     clusters = pd.DataFrame({"type": "", "exemplar": edits, "query": ""})
-    weights = draws(clusters, statistics["resamples"], statistics["seed"], types=False)
-    level, rows, areas = statistics["level"], [], {}
+    weights = draws(clusters, statistics.resamples, statistics.seed, types=False)
+    level, rows, areas = statistics.level, [], {}
 
     def add(encoder: str, measure: str, estimate: float, bounds: Sequence[float] | None, n: int, chance: Any) -> None:
         row = (encoder, measure, float(estimate), *(bounds or ("", "")), n, chance)
@@ -147,22 +148,25 @@ def main() -> None:
     """Write representation.csv."""
     parser = stage.parser(__doc__)
     parser.add_argument("--triplets", type=Path, required=True, help="folder of triplets; its test split is read")
-    parser.add_argument("--editclip", type=Path, required=True, help="EditCLIP weights")
-    parser.add_argument("--clips", type=stage.weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
+    parser.add_argument(
+        "--encoders", type=stage.weights_argument, nargs="+", required=True, metavar="NAME=FOLDER",
+        help="EditCLIP weights, then the plain CLIPs that it is compared with",
+    )  # fmt: skip
     parser.add_argument("--statistics", type=stage.config_value, required=True, help="config section `statistics`")
     args = parser.parse_args()
     stage.use_threads(args.threads)
-    clips, device = dict(args.clips), stage.device()
-    inputs = {"triplets": args.triplets, "editclip": args.editclip, **clips}
-    with stage.output_folder(
-        args.out, module="editclip.metrics.representation", config=args.statistics, inputs=inputs, threads=args.threads
-    ) as folder:
-        encoders: dict[str, Clip | EditCLIP] = {"editclip": EditCLIP.load(args.editclip, device)}
-        encoders |= {name: Clip.load(path, device) for name, path in clips.items()}
+    (name, weights), *clips = args.encoders
+    statistics, device = checked(Statistics, args.statistics, "statistics"), stage.device()
+    inputs = {"triplets": args.triplets, name: weights, **dict(clips)}
+    facts: dict[str, Any] = {"module": "editclip.metrics.representation", "config": args.statistics}
+    facts |= {"threads": args.threads, "force": args.force}
+    with stage.output_folder(args.out, inputs=inputs, **facts) as folder:
+        encoders: dict[str, Clip | EditCLIP] = {name: EditCLIP.load(weights, device)}
+        encoders |= {clip: Clip.load(path, device) for clip, path in clips}
         pairs = Triplets(args.triplets, "test", 1)
         texts, told = np.unique(np.asarray(pairs.edit_prompts), return_inverse=True)
         found = {name: features(name, encoder, args.triplets, texts.tolist()) for name, encoder in encoders.items()}
-        rows = measures(found, pairs.edit_ids or pairs.edit_prompts, told, args.statistics)
+        rows = measures(found, pairs.edit_ids or pairs.edit_prompts, told, statistics)
         with (folder / "representation.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()

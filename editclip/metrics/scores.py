@@ -2,13 +2,13 @@
 
 A score is `ok` with a finite value, or it has no value and says why: `undefined` (the formula has no answer here),
 `skipped` (an input that the metric needs does not exist) or `failed` (there is no edited image). Nothing becomes a 0
-or a NaN, so no mean can take one in unseen.
+or a NaN, so that a missing value never enters a mean unnoticed.
 """
 
 import csv
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from editclip import stage
+from editclip.config.section import Section, checked
 from editclip.data.bench import Bench, Sample
 from editclip.errors import InputError
 from editclip.failures import refuse_failures
@@ -70,8 +71,12 @@ class Edit:
 
 
 class Family(Protocol):
-    """A metric family. `score` returns one `{metric: Score}` with all of `metrics` for each edit that has an image."""
+    """A metric family. `score` returns one `{metric: Score}` with all of `metrics` for each edit that has an image.
 
+    Its class takes a `Setting`, whose `config` is a `section`.
+    """
+
+    section: type[Section]
     metrics: tuple[str, ...]
 
     def card(self) -> dict[str, Any]:
@@ -87,21 +92,11 @@ class Family(Protocol):
 class Setting:
     """What a family is built from: its config section, the benchmark, weights folders, batch size and torch device."""
 
-    config: Mapping[str, Any]
+    config: Any
     bench: Bench
     weights: Mapping[str, Path]
     batch_size: int
     device: str
-
-    def options(self, *names: str) -> list[Any]:
-        """The values of the config section, which must have exactly the keys `names`.
-
-        Raises:
-            InputError: a key is missing or unknown.
-        """
-        if set(self.config) != set(names):
-            raise InputError(f"this metric family takes the config keys {sorted(names)}, not {sorted(self.config)}")
-        return [self.config[name] for name in names]
 
     def weight(self, name: str) -> Path:
         """Folder of the weights `name`.
@@ -212,7 +207,7 @@ def write_family(folder: Path, family: Family, method: str, edits: Mapping[int, 
     write_json(folder / "card.json", card(family, bench))
 
 
-def main(module: str, description: str | None, build: Callable[[Setting], Family], argv: Sequence[str] | None) -> None:
+def main(module: str, description: str | None, family_class: Any, argv: Sequence[str] | None) -> None:
     """The stage of a metric family: `seed=<s>.csv` for each seed, and `card.json`, in the folder `--out`."""
     parser = stage.parser(description)
     parser.add_argument("--config", type=stage.config_value, required=True, help="the family's section of `metrics`")
@@ -229,9 +224,9 @@ def main(module: str, description: str | None, build: Callable[[Setting], Family
     problems = {f"{e.sample.sample_id} seed={s}": e.problem for s, group in edits.items() for e in group if e.problem}
     failed = {name: problem.reason for name, problem in problems.items() if problem.status == "failed"}
     refuse_failures(failed, len(bench.samples) * len(edits), args.method, "edit them again")
-    family = build(Setting(args.config, bench, weights, args.batch_size, stage.device()))
+    section = checked(family_class.section, args.config, "metrics")
+    family = family_class(Setting(section, bench, weights, args.batch_size, stage.device()))
     inputs = {"bench": args.bench, "edits": args.edits, **weights}
-    with stage.output_folder(
-        args.out, module=module, config=args.config, inputs=inputs, threads=args.threads
-    ) as folder:
+    facts: dict[str, Any] = {"module": module, "threads": args.threads, "force": args.force}
+    with stage.output_folder(args.out, config=args.config, inputs=inputs, **facts) as folder:
         write_family(folder, family, args.method, edits, bench)

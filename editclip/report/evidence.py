@@ -133,7 +133,8 @@ def main() -> None:
         needed = ["encoder", "measure", "estimate", "low", "high", "n", "chance"]
         rows += representation_rows(read_numbers(folder / "representation.csv", needed))
     rows += editing_rows(long_scores(run), run, args.config["methods"], settings)
-    with stage.output_file(args.out, module="editclip.report.evidence", config=args.config, inputs=inputs) as path:
+    facts: dict[str, Any] = {"module": "editclip.report.evidence", "force": args.force}
+    with stage.output_file(args.out, config=args.config, inputs=inputs, **facts) as path:
         pd.DataFrame(rows, columns=list(COLUMNS)).astype({"n": "Int64"}).to_csv(path, index=False)
 
 

@@ -116,7 +116,8 @@ def main() -> None:
     arguments = parser.parse_args()
     inputs = {"tables": arguments.run / "tables"}
     config = arguments.config
-    with stage.output_file(arguments.out, module="editclip.report.page", config=config, inputs=inputs) as file:
+    facts: dict[str, Any] = {"module": "editclip.report.page", "force": arguments.force}
+    with stage.output_file(arguments.out, config=config, inputs=inputs, **facts) as file:
         file.write_text(page(arguments.run, arguments.out, config), encoding="utf-8")
 
 

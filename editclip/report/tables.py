@@ -309,7 +309,8 @@ def main() -> None:
     inputs = {"bench": arguments.bench / "manifest.csv", "scores": arguments.scores, "edits": arguments.edits}
     inputs["paper"] = Path(config["paper"])
     inputs |= {f"runtime of {folder.name}": folder for folder in arguments.runtime}
-    with stage.output_folder(arguments.out, module="editclip.report.tables", config=config, inputs=inputs) as folder:
+    facts: dict[str, Any] = {"module": "editclip.report.tables", "force": arguments.force}
+    with stage.output_folder(arguments.out, config=config, inputs=inputs, **facts) as folder:
         write_tables(folder, config, results)
 
 

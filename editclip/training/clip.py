@@ -1,4 +1,4 @@
-"""Train a CLIP on the captions and instructions of triplets: `python -m editclip.training.clip`.
+"""Train a CLIP on the captions and instructions of triplets.
 
 Images are contrasted with their captions. So that the frozen text tower tells instructions apart later, its text-only
 loss also sees instruction wordings: two wordings of one edit are a positive pair (a stand-in for the web text that
@@ -8,7 +8,6 @@ OpenAI's CLIP has read). The result is a transformers CLIPModel folder.
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,35 +17,12 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 from torch.nn import functional
 
-from editclip import stage
 from editclip.data.triplets import Triplets
 from editclip.errors import InputError
+from editclip.recipes.clip import CLIPRecipe
 from editclip.training import loop
 from editclip.training.clip_export import export_clip, transformers_config
-from editclip.training.recipe import Recipe, build, training_job
-
-
-@dataclass(frozen=True, kw_only=True)
-class CLIPRecipe(Recipe):
-    """Recipe of a CLIP.
-
-    Attributes:
-        embed_dim: width of the joint space.
-        quick_gelu: QuickGELU (as OpenAI's weights) instead of GELU.
-        vision: open_clip's CLIPVisionCfg; its image_size is the images' resolution.
-        text: open_clip's CLIPTextCfg.
-        initial_logit_scale: start of the learned scale (CLIP: 1/0.07); it is kept at 100 or below.
-        paraphrase_weight: weight of the text-only loss; 0 = off, for data without edit ids.
-        paraphrase_edits: edits in one batch of the text-only loss.
-    """
-
-    embed_dim: int
-    quick_gelu: bool
-    vision: dict[str, Any]
-    text: dict[str, Any]
-    initial_logit_scale: float
-    paraphrase_weight: float
-    paraphrase_edits: int
+from editclip.training.job import Job, build
 
 
 def normalised(images: Tensor) -> Tensor:
@@ -202,15 +178,10 @@ def train(recipe: CLIPRecipe, training: Triplets, held_out: Triplets, seed: int,
     return model
 
 
-def main() -> None:
-    """Train from the command line."""
-    with training_job("editclip.training.clip", CLIPRecipe, __doc__, ["triplets"]) as job:
-        vision, text = build(CLIPVisionCfg, job.recipe.vision), build(CLIPTextCfg, job.recipe.text)
-        training, held_out = (Triplets(job.inputs["triplets"], s, vision.image_size) for s in ("train", "validation"))
-        model = train(job.recipe, training, held_out, job.seed, checkpoints=job.checkpoints, logs=job.logs)
-        config = transformers_config(job.recipe.embed_dim, vision, text, quick_gelu=job.recipe.quick_gelu)
-        export_clip(model, config, job.out)
-
-
-if __name__ == "__main__":
-    stage.run(main)
+def run(job: Job[CLIPRecipe]) -> None:
+    """Train and fill `job.out`."""
+    vision, text = build(CLIPVisionCfg, job.recipe.vision), build(CLIPTextCfg, job.recipe.text)
+    training, held_out = (Triplets(job.triplets, s, vision.image_size) for s in ("train", "validation"))
+    model = train(job.recipe, training, held_out, job.seed, checkpoints=job.checkpoints, logs=job.logs)
+    config = transformers_config(job.recipe.embed_dim, vision, text, quick_gelu=job.recipe.quick_gelu)
+    export_clip(model, config, job.out)

@@ -1,4 +1,4 @@
-"""Train EditCLIP, the edit encoder: `python -m editclip.training.contrastive`.
+"""Train EditCLIP, the edit encoder.
 
 A CLIP is widened to six input channels and its image tower is trained by symmetric InfoNCE between edits and their
 instructions; the text tower stays as it is (https://arxiv.org/abs/2503.20318, section 3). Its activation is the one in
@@ -6,47 +6,24 @@ the CLIP folder's config.json. The result is a CLIPModel folder with `num_channe
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
 from torch.nn.functional import cross_entropy
 
-from editclip import stage
 from editclip.data.triplets import Triplets
 from editclip.errors import InputError
 from editclip.model import Clip, EditCLIP, pair_pixels, widened
+from editclip.recipes.contrastive import ContrastiveRecipe
 from editclip.training import loop
+from editclip.training.job import Job
 from editclip.training.processes import process_state
-from editclip.training.recipe import Recipe, training_job
 
 MAXIMUM_SCALE = 100.0  # CLIP's bound on the logit scale
 VALIDATION_BATCH = 256  # negatives of the validation loss (official: one loader batch)
 SPLIT_SEED = 0  # of the official pre-training's held-out pairs, where the data has no validation shards
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContrastiveRecipe(Recipe):
-    """Recipe of EditCLIP.
-
-    Attributes:
-        conv_learning_rate: base rate of the six-channel convolution (paper: 100 times the others'); None = the
-            recipe's own, which is what the released code does, because its schedule overwrites the separate rate.
-        logit_scale: start of the scale on cosines; None = the pretrained one (100 for OpenAI's CLIP).
-        logit_scale_learning_rate: rate of the scale, kept at 100 or below; None = fixed (official).
-        batches: "shuffled" epochs (official), or "distinct": no edit twice in a batch, so that no row of it is a false
-            negative, as happens when many pairs show the same edit.
-        frequency_power: how "distinct" draws edits, in proportion to (pairs of the edit)^power: 1 as often as in the
-            data, 0 all alike.
-    """
-
-    conv_learning_rate: float | None
-    logit_scale: float | None
-    logit_scale_learning_rate: float | None
-    batches: Literal["shuffled", "distinct"]
-    frequency_power: float
 
 
 def info_nce(scale: Tensor, edits: Tensor, texts: Tensor) -> Tensor:
@@ -224,18 +201,13 @@ def train(
     encoder.model.logit_scale.data.clamp_(max=torch.tensor(MAXIMUM_SCALE).log())
 
 
-def main() -> None:
-    """Train from the command line."""
-    with training_job("editclip.training.contrastive", ContrastiveRecipe, __doc__, ["triplets", "clip"]) as job:
-        clip = Clip.load(job.inputs["clip"], loop.device())
-        encoder = EditCLIP(widened(clip.model), clip.tokenizer, clip.processor)
-        size = clip.model.vision_model.embeddings.image_size
-        training, held_out = (
-            Triplets(job.inputs["triplets"], split, size, split_seed=SPLIT_SEED) for split in ("train", "validation")
-        )
-        train(encoder, job.recipe, training, held_out, job.seed, checkpoints=job.checkpoints, logs=job.logs)
-        encoder.save(job.out, job.inputs["clip"])
-
-
-if __name__ == "__main__":
-    stage.run(main)
+def run(job: Job[ContrastiveRecipe]) -> None:
+    """Train and fill `job.out`."""
+    clip = Clip.load(job.weights["clip"], loop.device())
+    encoder = EditCLIP(widened(clip.model), clip.tokenizer, clip.processor)
+    size = clip.model.vision_model.embeddings.image_size
+    training, held_out = (
+        Triplets(job.triplets, split, size, split_seed=SPLIT_SEED) for split in ("train", "validation")
+    )
+    train(encoder, job.recipe, training, held_out, job.seed, checkpoints=job.checkpoints, logs=job.logs)
+    encoder.save(job.out, job.weights["clip"])

@@ -1,87 +1,49 @@
-"""Train EditCLIP-IP2P: `python -m editclip.training.exemplar_diffusion`.
+"""Train EditCLIP-IP2P.
 
 InstructPix2Pix goes on training with EditCLIP's tokens of an exemplar in place of the instruction; the UNet and the
 projection of the tokens are trained, EditCLIP and the VAE are frozen (https://arxiv.org/abs/2503.20318, section 4; the
-details are the released training code's). The result is `unet/` and `image_proj_model.safetensors`.
+details are the released training code's). The result is `unet/`, `image_proj_model.safetensors` and
+`conditioning.json`, which says what the tokens were.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
-from editclip import stage
+from editclip.conditioning import Conditioning
 from editclip.data.triplets import Triplets
 from editclip.errors import InputError
 from editclip.metrics.perceptual import load_network
-from editclip.model import EditCLIP
 from editclip.patch_vae import load_vae
 from editclip.pipeline_parts import load_unet
 from editclip.projection import ImageProjModel
+from editclip.recipes.exemplar_diffusion import ExemplarDiffusionRecipe
+from editclip.storage import path_digest
 from editclip.training import diffusion, loop
 from editclip.training.diffusion import Latents
 from editclip.training.exemplars import Batch, exemplar_draw, mirrored
-from editclip.training.recipe import Recipe, training_job
+from editclip.training.job import Job
 
 SPLIT_SEED = 42  # of the official held-out pairs of this stage, where the data has no validation shards
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExemplarDiffusionRecipe(Recipe):
-    """Recipe of EditCLIP-IP2P.
-
-    Attributes:
-        resolution: image side in pixels (official 256).
-        unet_start: "inherited", the trained InstructPix2Pix as it is (paper); or "zeroed", a text-to-image UNet whose
-            first convolution gets zero weights for the image condition and a new bias (what the released script does).
-        projection_learning_rate: base rate of the projection; None = the recipe's own (official).
-        exemplar: "self", the training pair is its own exemplar (official); or "same_edit", another pair that shows the
-            same edit, where the data names its edits.
-        timesteps: how training draws them, "uniform" (official) or "cubic"; see `diffusion.draw_timesteps`.
-        condition_dropout: p of `diffusion.dropped_conditions` (official 0.05).
-        flip_probability: of mirroring a pair, its exemplar included (official 0.5).
-        lpips_weight: of LPIPS between the predicted image and the *unedited* one (paper, appendix D.1: 0.05); 0 = off.
-        lpips_net: "vgg" (official), "alex" or "squeeze".
-        lpips_trunk: "imagenet", or "random" with a fixed seed where no weights are to be had.
-        lpips_resolution: images below this side are upsampled to it for LPIPS.
-        lpips_share: share of each batch that LPIPS is computed on (official 1).
-        clip_projection: clip the projection's gradients too; the official code clips the UNet's alone.
-        gradient_checkpointing: trade time for memory in the UNet.
-        cache_latents: keep the posteriors of all images in memory.
-        validation_examples: held-out rows behind the validation losses.
-    """
-
-    resolution: int
-    unet_start: Literal["inherited", "zeroed"]
-    projection_learning_rate: float | None
-    exemplar: Literal["self", "same_edit"]
-    timesteps: diffusion.Timesteps
-    condition_dropout: float
-    flip_probability: float
-    lpips_weight: float
-    lpips_net: Literal["vgg", "alex", "squeeze"]
-    lpips_trunk: Literal["imagenet", "random"]
-    lpips_resolution: int
-    lpips_share: float
-    clip_projection: bool
-    gradient_checkpointing: bool
-    cache_latents: bool
-    validation_examples: int
-
-
 @dataclass
 class Parts:
-    """The networks of one training: `unet` and `projection` are trained, the others are frozen."""
+    """What one training works with: `unet` and `projection` are trained, the other networks are frozen."""
 
     unet: UNet2DConditionModel
     projection: ImageProjModel
-    encoder: EditCLIP
+    encoder: CLIPVisionModelWithProjection
+    processor: CLIPImageProcessorPil
+    conditioning: Conditioning
     scheduler: DDPMScheduler
     lpips: nn.Module | None
 
@@ -140,8 +102,8 @@ def training_loss(
         clean = latents.latents("edited", batch.pairs, generator, flips)
         noised = diffusion.add_noise(scheduler, clean, generator, recipe.timesteps)
         condition = latents.image_condition("original", batch.pairs, flips)
-        sides = (mirrored(images.to(device), flips) for images in batch.exemplars[1:])
-        tokens = parts.projection(parts.encoder.hidden_states(*sides))
+        before, after = (mirrored(images.to(device), flips) for images in batch.exemplars[1:])
+        tokens = parts.projection(parts.conditioning.tokens(parts.encoder, parts.processor, before, after))
         no_edit, no_image = (
             lost.to(device) for lost in diffusion.dropped_conditions(count, recipe.condition_dropout, generator)
         )
@@ -205,38 +167,35 @@ def train(
     )
 
 
-def main() -> None:
-    """Train from the command line."""
-    needed = ["triplets", "ip2p", "editclip"]
-    with training_job("editclip.training.exemplar_diffusion", ExemplarDiffusionRecipe, __doc__, needed) as job:
-        recipe, base, device = job.recipe, job.inputs["ip2p"], loop.device()
-        vae = load_vae(base / "vae").to(device)
-        encoder = EditCLIP.load(job.inputs["editclip"], device)
-        encoder.model.requires_grad_(False)
-        unet = start_unet(base, vae.config.latent_channels, recipe.unet_start)
-        if recipe.gradient_checkpointing:
-            unet.enable_gradient_checkpointing()
-        width = encoder.model.vision_model.embeddings.embed_dim
-        lpips = load_network(recipe.lpips_net, recipe.lpips_trunk) if recipe.lpips_weight else None
-        parts = Parts(
-            unet=unet.to(device),
-            projection=ImageProjModel(unet.config.cross_attention_dim, width).to(device),
-            encoder=encoder,
-            scheduler=DDPMScheduler.from_pretrained(str(base), subfolder="scheduler"),
-            lpips=None if lpips is None else lpips.requires_grad_(False).to(device),
+def run(job: Job[ExemplarDiffusionRecipe]) -> None:
+    """Train and fill `job.out`."""
+    recipe, base, device = job.recipe, job.weights["ip2p"], loop.device()
+    vae = load_vae(base / "vae").to(device)
+    conditioning = Conditioning(recipe.condition, recipe.layer, path_digest(job.weights["encoder"]))
+    encoder, processor = conditioning.load_encoder(job.weights["encoder"])
+    unet = start_unet(base, vae.config.latent_channels, recipe.unet_start)
+    if recipe.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    width = conditioning.token_width(encoder.config)
+    lpips = load_network(recipe.lpips_net, recipe.lpips_trunk) if recipe.lpips_weight else None
+    parts = Parts(
+        unet=unet.to(device),
+        projection=ImageProjModel(unet.config.cross_attention_dim, width).to(device),
+        encoder=encoder.requires_grad_(False).to(device),
+        processor=processor,
+        conditioning=conditioning,
+        scheduler=DDPMScheduler.from_pretrained(str(base), subfolder="scheduler"),
+        lpips=None if lpips is None else lpips.requires_grad_(False).to(device),
+    )
+    train_split, held_out = (
+        Latents(
+            vae,
+            Triplets(job.triplets, split, recipe.resolution, split_seed=SPLIT_SEED),
+            cache=recipe.cache_latents,
         )
-        train_split, held_out = (
-            Latents(
-                vae,
-                Triplets(job.inputs["triplets"], split, recipe.resolution, split_seed=SPLIT_SEED),
-                cache=recipe.cache_latents,
-            )
-            for split in ("train", "validation")
-        )
-        train(parts, recipe, train_split, held_out, job.seed, checkpoints=job.checkpoints, logs=job.logs)
-        unet.save_pretrained(job.out / "unet")
-        parts.projection.save(job.out)
-
-
-if __name__ == "__main__":
-    stage.run(main)
+        for split in ("train", "validation")
+    )
+    train(parts, recipe, train_split, held_out, job.seed, checkpoints=job.checkpoints, logs=job.logs)
+    unet.save_pretrained(job.out / "unet")
+    parts.projection.save(job.out)
+    conditioning.save(job.out)

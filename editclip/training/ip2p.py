@@ -1,4 +1,4 @@
-"""Train InstructPix2Pix from a text-to-image model: `python -m editclip.training.ip2p`.
+"""Train InstructPix2Pix from a text-to-image model.
 
 The UNet gets the unscaled latents of the image to edit as further input channels, whose weights start at zero, and is
 conditioned on the instruction (https://arxiv.org/abs/2211.09800). VAE, text encoder and prediction type are those of
@@ -6,7 +6,6 @@ the text-to-image pipeline. The result is a StableDiffusionInstructPix2PixPipeli
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,41 +15,14 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from PIL import Image
 from torch import Tensor
 
-from editclip import stage
 from editclip.data.triplets import Triplets
 from editclip.patch_vae import load_vae
+from editclip.recipes.ip2p import IP2PRecipe
 from editclip.storage import write_json
 from editclip.training import diffusion, loop
 from editclip.training.diffusion import Latents
-from editclip.training.recipe import Recipe, training_job
+from editclip.training.job import Job
 from editclip.training.text_conditioner import TextConditioner
-
-
-@dataclass(frozen=True, kw_only=True)
-class IP2PRecipe(Recipe):
-    """Recipe of InstructPix2Pix.
-
-    Attributes:
-        resolution: image side in pixels.
-        timesteps: how training draws them, "uniform" (paper) or "cubic"; see `diffusion.draw_timesteps`.
-        condition_dropout: p of the 3p dropout of instruction and image (paper: 0.05).
-        random_flip: mirror half of the pairs (official code: yes; wrong where instructions name left and right).
-        cache_latents: keep the posteriors of all images in memory.
-        validation_examples: held-out rows behind the validation loss.
-        validation_edits: held-out rows edited at the end, compared with their edited images; 0 = none.
-        num_inference_steps, guidance_scale, image_guidance_scale: of those edits.
-    """
-
-    resolution: int
-    timesteps: diffusion.Timesteps
-    condition_dropout: float
-    random_flip: bool
-    cache_latents: bool
-    validation_examples: int
-    validation_edits: int
-    num_inference_steps: int
-    guidance_scale: float
-    image_guidance_scale: float
 
 
 def with_image_channels(unet: UNet2DConditionModel, image_channels: int) -> UNet2DConditionModel:
@@ -160,25 +132,20 @@ def validation_edits(
     Image.fromarray(grid.flatten(2, 3).flatten(0, 1).numpy()).save(folder / "edits.png")
 
 
-def main() -> None:
-    """Train from the command line."""
-    with training_job("editclip.training.ip2p", IP2PRecipe, __doc__, ["triplets", "text_to_image"]) as job:
-        base, recipe = job.inputs["text_to_image"], job.recipe
-        vae = load_vae(base / "vae").to(loop.device())
-        text = TextConditioner(base / "text_encoder", base / "tokenizer").to(loop.device())
-        start = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
-        scheduler = DDPMScheduler.from_pretrained(base, subfolder="scheduler")
-        held_out = Triplets(job.inputs["triplets"], "validation", recipe.resolution)
-        training = Triplets(job.inputs["triplets"], "train", recipe.resolution)
-        latents = Latents(vae, training, cache=recipe.cache_latents), Latents(vae, held_out, cache=recipe.cache_latents)
-        unet = train(recipe, start, scheduler, latents, text, job.seed, checkpoints=job.checkpoints, logs=job.logs)
-        kind, prediction = StableDiffusionInstructPix2PixPipeline, scheduler.config.prediction_type
-        pipeline = diffusion.build_pipeline(kind, unet, vae, text, prediction)
-        pipeline.save_pretrained(job.out)
-        if recipe.validation_edits:
-            pipeline.set_progress_bar_config(leave=False, desc="validation edits")
-            validation_edits(pipeline, held_out, recipe, job.logs)
-
-
-if __name__ == "__main__":
-    stage.run(main)
+def run(job: Job[IP2PRecipe]) -> None:
+    """Train and fill `job.out`."""
+    base, recipe = job.weights["text_to_image"], job.recipe
+    vae = load_vae(base / "vae").to(loop.device())
+    text = TextConditioner(base / "text_encoder", base / "tokenizer").to(loop.device())
+    start = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
+    scheduler = DDPMScheduler.from_pretrained(base, subfolder="scheduler")
+    held_out = Triplets(job.triplets, "validation", recipe.resolution)
+    training = Triplets(job.triplets, "train", recipe.resolution)
+    latents = Latents(vae, training, cache=recipe.cache_latents), Latents(vae, held_out, cache=recipe.cache_latents)
+    unet = train(recipe, start, scheduler, latents, text, job.seed, checkpoints=job.checkpoints, logs=job.logs)
+    kind, prediction = StableDiffusionInstructPix2PixPipeline, scheduler.config.prediction_type
+    pipeline = diffusion.build_pipeline(kind, unet, vae, text, prediction)
+    pipeline.save_pretrained(job.out)
+    if recipe.validation_edits:
+        pipeline.set_progress_bar_config(leave=False, desc="validation edits")
+        validation_edits(pipeline, held_out, recipe, job.logs)

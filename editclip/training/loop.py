@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from editclip.errors import InputError
+from editclip.recipes.recipe import GradientRecipe
 from editclip.storage import digest
 from editclip.training.processes import process_state
-from editclip.training.recipe import Recipe
 from editclip.training.run_state import Group, RunState
 
 __all__ = ["Group", "LossFunction", "decay_groups", "device", "fit", "seeded", "shuffled_batches"]
@@ -72,7 +72,7 @@ def decay_groups(module: nn.Module) -> list[Group]:
 def fit(
     loss: LossFunction,
     groups: Sequence[Group],
-    recipe: Recipe,
+    recipe: GradientRecipe,
     *,
     modules: Mapping[str, nn.Module],
     draw: Callable[[int], Tensor],
@@ -133,7 +133,7 @@ def _accumulate_gradients(
 
 
 def _batches(
-    draw: Callable[[int], Tensor], load: Callable[[Tensor], Any], steps: range, recipe: Recipe
+    draw: Callable[[int], Tensor], load: Callable[[Tensor], Any], steps: range, recipe: GradientRecipe
 ) -> Iterator[list[tuple[float, Any]]]:
     """Loaded microbatches of each step with their share of the batch, loaded one step ahead."""
     state = process_state()

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from editclip.errors import InputError
+from editclip.recipes.recipe import GradientRecipe
 from editclip.storage import atomic_file
 from editclip.training.processes import process_state
-from editclip.training.recipe import Recipe
 
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
@@ -33,7 +33,7 @@ class Group:
     weight_decay: float | None = None
 
 
-def learning_rate_factor(step: int, recipe: Recipe) -> float:
+def learning_rate_factor(step: int, recipe: GradientRecipe) -> float:
     """Factor on the base learning rates at `step` (from 0).
 
     Linear warm-up reaches 1 at its last step; then 1, or half a cosine from 1 down to 0 at `recipe.steps`
@@ -65,7 +65,7 @@ class RunState:
     def __init__(
         self,
         groups: Sequence[Group],
-        recipe: Recipe,
+        recipe: GradientRecipe,
         modules: Mapping[str, nn.Module],
         folder: Path,
         clipped: Sequence[Sequence[nn.Parameter]] | None,

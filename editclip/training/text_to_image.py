@@ -1,46 +1,23 @@
-"""Train a text-to-image latent diffusion model on captions of triplets: `python -m editclip.training.text_to_image`.
+"""Train a text-to-image latent diffusion model on captions of triplets.
 
 The text encoder (of a CLIP folder) and the VAE are frozen. The result is a StableDiffusionPipeline folder.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from editclip import stage
 from editclip.data.triplets import Triplets
 from editclip.patch_vae import load_vae
+from editclip.recipes.text_to_image import TextToImageRecipe
 from editclip.training import diffusion, loop
 from editclip.training.diffusion import Latents
-from editclip.training.recipe import Recipe, build, training_job
+from editclip.training.job import Job, build
 from editclip.training.text_conditioner import TextConditioner
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextToImageRecipe(Recipe):
-    """Recipe of a text-to-image model; an example is a row, whose two images are both trained on.
-
-    Attributes:
-        resolution: image side in pixels.
-        unet: arguments of UNet2DConditionModel, without those that the VAE and the text encoder fix.
-        prediction_type: "epsilon" or "v_prediction".
-        caption_dropout: probability that a caption is replaced by "".
-        cache_latents: keep the posteriors of all images in memory.
-        validation_examples: held-out rows behind the validation loss.
-    """
-
-    resolution: int
-    unet: dict[str, Any]
-    prediction_type: diffusion.PredictionType
-    caption_dropout: float
-    cache_latents: bool
-    validation_examples: int
 
 
 def training_loss(
@@ -99,18 +76,12 @@ def train(
     return unet
 
 
-def main() -> None:
-    """Train from the command line."""
-    needed = ["triplets", "clip", "vae"]
-    with training_job("editclip.training.text_to_image", TextToImageRecipe, __doc__, needed) as job:
-        vae = load_vae(job.inputs["vae"]).to(loop.device())
-        text = TextConditioner(job.inputs["clip"]).to(loop.device())
-        folder, size, cache = job.inputs["triplets"], job.recipe.resolution, job.recipe.cache_latents
-        sides = [Latents(vae, Triplets(folder, split, size), cache=cache) for split in ("train", "validation")]
-        unet = train(job.recipe, sides[0], sides[1], text, job.seed, checkpoints=job.checkpoints, logs=job.logs)
-        pipeline = diffusion.build_pipeline(StableDiffusionPipeline, unet, vae, text, job.recipe.prediction_type)
-        pipeline.save_pretrained(job.out)
-
-
-if __name__ == "__main__":
-    stage.run(main)
+def run(job: Job[TextToImageRecipe]) -> None:
+    """Train and fill `job.out`."""
+    vae = load_vae(job.weights["vae"]).to(loop.device())
+    text = TextConditioner(job.weights["clip"]).to(loop.device())
+    folder, size, cache = job.triplets, job.recipe.resolution, job.recipe.cache_latents
+    sides = [Latents(vae, Triplets(folder, split, size), cache=cache) for split in ("train", "validation")]
+    unet = train(job.recipe, sides[0], sides[1], text, job.seed, checkpoints=job.checkpoints, logs=job.logs)
+    pipeline = diffusion.build_pipeline(StableDiffusionPipeline, unet, vae, text, job.recipe.prediction_type)
+    pipeline.save_pretrained(job.out)

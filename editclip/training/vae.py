@@ -1,46 +1,24 @@
-"""Train a VAE on the images of triplets: `python -m editclip.training.vae`.
+"""Train a VAE on the images of triplets.
 
 `architecture` is "patch" (a PatchVAE, for small images) or "autoencoder_kl" (diffusers' AutoencoderKL).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional
 
-from editclip import stage
 from editclip.data.triplets import Triplets
 from editclip.patch_vae import PatchVAE
+from editclip.recipes.vae import VAERecipe
 from editclip.training import loop
 from editclip.training.diffusion import pooled_psnr, to_pixels
-from editclip.training.recipe import Recipe, build, training_job
+from editclip.training.job import Job, build
 
 STATISTICS_IMAGES = 4096  # images behind the principal components and the latents' mean and deviation
-
-
-@dataclass(frozen=True, kw_only=True)
-class VAERecipe(Recipe):
-    """Recipe of a VAE.
-
-    Attributes:
-        architecture: "patch" or "autoencoder_kl".
-        resolution: image side in pixels.
-        model: arguments of the class behind `architecture`.
-        l1_weight, mse_weight: weights of the reconstruction errors (pixels in [-1, 1], mean over elements).
-        kl_weight: weight of the divergence from a standard normal (sum over latent elements, mean over images).
-    """
-
-    architecture: Literal["patch", "autoencoder_kl"]
-    resolution: int
-    model: dict[str, Any]
-    l1_weight: float
-    mse_weight: float
-    kl_weight: float
 
 
 def training_loss(vae: PatchVAE | AutoencoderKL, recipe: VAERecipe) -> loop.LossFunction:
@@ -117,14 +95,9 @@ def train(
     return vae
 
 
-def main() -> None:
-    """Train from the command line."""
-    with training_job("editclip.training.vae", VAERecipe, __doc__, ["triplets"]) as job:
-        folder, size = job.inputs["triplets"], job.recipe.resolution
-        training, held_out = (Triplets(folder, split, size) for split in ("train", "validation"))
-        vae = train(job.recipe, training, held_out, job.seed, checkpoints=job.checkpoints, logs=job.logs)
-        vae.save_pretrained(job.out)
-
-
-if __name__ == "__main__":
-    stage.run(main)
+def run(job: Job[VAERecipe]) -> None:
+    """Train and fill `job.out`."""
+    folder, size = job.triplets, job.recipe.resolution
+    training, held_out = (Triplets(folder, split, size) for split in ("train", "validation"))
+    vae = train(job.recipe, training, held_out, job.seed, checkpoints=job.checkpoints, logs=job.logs)
+    vae.save_pretrained(job.out)

@@ -1,6 +1,5 @@
 """Prompt Diffusion's training: one step worked out by hand, its shares of lost conditions, its tasks, its outputs."""
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
@@ -23,6 +21,7 @@ from baselines.prompt_diffusion import tasks, training
 from baselines.prompt_diffusion.editor import load_editor
 from baselines.prompt_diffusion.network import Networks, load_networks
 from baselines.prompt_diffusion.training import PromptDiffusionRecipe, dropped_conditions, start_networks, training_loss
+from editclip.config.section import checked
 from editclip.data.world import write_triplets
 from editclip.editing import Exemplar
 from editclip.errors import InputError
@@ -30,7 +29,6 @@ from editclip.patch_vae import load_vae
 from editclip.training.diffusion import Batch as Rows
 from editclip.training.diffusion import Latents
 from editclip.training.exemplars import Batch
-from editclip.training.recipe import read_recipe
 from editclip.training.text_conditioner import TextConditioner
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +48,7 @@ COUNT = 6
 
 
 def recipe(**changes: Any) -> PromptDiffusionRecipe:
-    return read_recipe(PromptDiffusionRecipe, {**RECIPE, **changes})
+    return checked(PromptDiffusionRecipe, {**RECIPE, **changes})
 
 
 def pictures(first: int) -> Tensor:
@@ -225,12 +223,3 @@ def test_hints_of_another_size_than_latents_are_refused(base: Path) -> None:
 def test_edits_need_edit_ids() -> None:
     with pytest.raises(InputError, match="no column edit_id"):
         training.exemplar_batches(Pairs(), recipe(tasks="edits"), 0)
-
-
-@pytest.mark.parametrize("name", ["prompt_diffusion", "prompt_diffusion_edits"])
-def test_the_schema_knows_the_keys_of_the_recipe(name: str) -> None:
-    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
-    keys = schema["properties"]["weights"]["properties"][name]["properties"]["recipe"]
-    assert (
-        set(keys["properties"]) == set(keys["required"]) == {f.name for f in dataclasses.fields(PromptDiffusionRecipe)}
-    )

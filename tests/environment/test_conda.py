@@ -21,5 +21,5 @@ def test_use_conda_without_conda_stops_with_one_sentence(tmp_path: Path) -> None
     said = [line for line in (done.stdout + done.stderr).splitlines() if "profile" not in line]
     assert done.returncode == 1
     assert len(said) == 1, said
-    assert said[0].startswith("error: ") and "conda" in said[0] and "environment.yml" in said[0]
+    assert said[0].startswith("error: ") and "conda" in said[0] and "launcher.yml" in said[0]
     assert not (tmp_path / "results").exists()

@@ -1,4 +1,4 @@
-"""The lock, environment.yml and pyproject.toml say the same, and environment.yml alone can run a compute rule."""
+"""The lock, environment.yml, launcher.yml and pyproject.toml agree; environment.yml alone can run a compute rule."""
 
 import importlib.metadata
 import json
@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 UV = Path(sys.executable).with_name("uv")
+FILES = ("environment.yml", "launcher.yml")
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +43,9 @@ def project() -> dict[str, list[Requirement]]:
     return {group: [Requirement(line) for line in lines] for group, lines in groups.items()}
 
 
-@pytest.fixture(scope="module")
-def pip_lines() -> list[str]:
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+def pip_block(file: str) -> list[str]:
+    """The pip requirements of an environment file, as they stand there."""
+    environment = yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))
     (block,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
     return list(block)
 
@@ -86,16 +87,28 @@ def test_every_lock_entry_has_hashes_and_names_no_host(lock_text: str) -> None:
     assert "/" not in header, f"a path in the lock's header: {header}"
 
 
-def test_environment_pins_are_the_locks(pip_lines: list[str], lock: dict[str, list[Requirement]]) -> None:
+@pytest.mark.parametrize("file", FILES)
+def test_conda_forge_and_python_are_all_that_conda_is_asked_for(file: str) -> None:
+    # conda >= 26.7 fails at a channel `nodefaults`; conda as a dependency would bring 45 packages, whose own
+    # dependencies pip's pins overwrite
+    environment = yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))
+    assert environment["channels"] == ["conda-forge"]
+    asked = [entry.split()[0] for entry in environment["dependencies"] if isinstance(entry, str)]
+    assert asked == ["python", "pip"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_environment_pins_are_the_locks(file: str, lock: dict[str, list[Requirement]]) -> None:
     locked = {str(pin) for pins in lock.values() for pin in pins}
-    assert [line for line in pip_lines if str(Requirement(line)) not in locked] == []
+    assert [line for line in pip_block(file) if str(Requirement(line)) not in locked] == []
 
 
-def test_environment_holds_all_that_the_project_needs_and_no_tools(
-    pip_lines: list[str], project: dict[str, list[Requirement]], lock: dict[str, list[Requirement]]
+@pytest.mark.parametrize("file", FILES)
+def test_environment_holds_all_that_is_needed_and_no_tools(
+    file: str, project: dict[str, list[Requirement]], lock: dict[str, list[Requirement]]
 ) -> None:
-    listed = [canonicalize_name(Requirement(line).name) for line in pip_lines]
-    needed = installed_closure(project["run"])
+    listed = [canonicalize_name(Requirement(line).name) for line in pip_block(file)]
+    needed = installed_closure(project["run"] if file == "environment.yml" else [Requirement("snakemake")])
     assert needed - set(listed) == set()
     for name in set(listed):
         assert listed.count(name) == len(lock[name]), f"{name}: a pin for some Python versions is missing"
@@ -104,19 +117,21 @@ def test_environment_holds_all_that_the_project_needs_and_no_tools(
     assert tools & set(listed) == set()
 
 
-def test_make_lock_would_leave_environment_yml_as_it_is(lock_text: str) -> None:
+def test_make_lock_would_leave_the_environment_files_as_they_are(lock_text: str) -> None:
     script = runpy.run_path(str(ROOT / "workflow" / "scripts" / "lock_environment.py"))
-    committed = (ROOT / "environment.yml").read_text(encoding="utf-8")
-    assert script["with_pins"](committed, script["runtime_pins"](lock_text)) == committed
+    assert set(script["ENVIRONMENTS"]) == set(FILES)
+    for file, root in script["ENVIRONMENTS"].items():
+        committed = (ROOT / file).read_text(encoding="utf-8")
+        assert script["with_pins"](ROOT / file, script["pins_for"](root, lock_text)) == committed
 
 
 @pytest.fixture(scope="module")
-def bare_python(pip_lines: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Python of an environment that holds environment.yml's pip block and nothing else."""
     if not UV.exists():
         pytest.skip(f"no uv beside {sys.executable}: the tests were not started by `make test`")
     folder = tmp_path_factory.mktemp("environment")
-    (folder / "pip.txt").write_text("\n".join(pip_lines), encoding="utf-8")
+    (folder / "pip.txt").write_text("\n".join(pip_block("environment.yml")), encoding="utf-8")
     python = folder / "venv" / "bin" / "python"
     subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, folder / "venv"], check=True)
     install = [UV, "pip", "install", "--offline", "--no-deps", "--link-mode", "hardlink", "--python", python]

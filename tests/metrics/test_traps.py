@@ -19,7 +19,7 @@ What the known re-run of the benchmark got wrong:
 13. LPIPS against the ground truth instead of the query
 14. S_visual taken for SSIM
 15. EC2EC against (query, ground truth) instead of the exemplar pair
-16. features of several exemplars averaged; one row a query instead of one a sample
+16. features of several exemplars averaged; one row per query instead of one per sample
 17. resolution of the metric left unsaid, or not the benchmark's
 18. a metric checkpoint that is not pinned by digest, and features cached for another one
 And of pairs: 19. before and after, or the two channels' halves, in the wrong order.

@@ -11,6 +11,7 @@ import torch
 import training_toys as toys
 
 from editclip.data.world import write_triplets
+from editclip.training import __main__ as runner
 
 Train = Callable[..., Path]
 
@@ -32,15 +33,15 @@ def triplets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_training(module: Any, recipe: dict[str, Any], out: Path, **inputs: Path) -> Path:
-    """Run a training's `main` as its command line would."""
-    arguments = ["--recipe", json.dumps(recipe), "--seed", "3", "--threads", "1", "--out", str(out)]
-    for name, folder in inputs.items():
-        arguments += ["--" + name.replace("_", "-"), str(folder)]
+def run_training(training: Any, recipe: dict[str, Any], out: Path, triplets: Path, **starts: Path) -> Path:
+    """Run a training as the command line would; its kind stands where the training's module does."""
+    kind = training.__name__.replace("editclip.training", "editclip.recipes").replace(".training", ".recipe")
+    arguments = ["--kind", kind, "--recipe", json.dumps(recipe), "--seed", "3", "--threads", "1", "--out", str(out)]
+    arguments += ["--triplets", str(triplets), "--from", *(f"{role}={folder}" for role, folder in starts.items())]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDITCLIP_CACHE", str(out.parent / f"cache-{out.name}"))
         patch.setattr(sys, "argv", ["training", *arguments])
-        module.main()
+        runner.main()
     return out
 
 

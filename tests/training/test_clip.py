@@ -9,11 +9,11 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from open_clip.tokenizer import SimpleTokenizer
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
+from editclip.config.section import checked
 from editclip.data.triplets import Triplets
 from editclip.errors import InputError
 from editclip.training import clip
 from editclip.training.clip_export import export_clip, transformers_config
-from editclip.training.recipe import read_recipe
 
 TEXTS = ["make it  Snowy!", "a red ball", "turn the star into a heart and put a desert in the background"]
 
@@ -100,7 +100,7 @@ def test_paraphrases_need_edit_ids(triplets: Path) -> None:
     split.edit_ids = None
     with pytest.raises(InputError, match="no column edit_id; set it to 0"):
         clip.paraphrases(split)
-    recipe = read_recipe(clip.CLIPRecipe, {**toys.CLIP, "paraphrase_weight": 0})
+    recipe = checked(clip.CLIPRecipe, {**toys.CLIP, "paraphrase_weight": 0})
     model, _, _ = open_clip_model()
     loss = clip.training_loss(model, clip.Captions(split, 77), recipe)
     values = loss(clip.Captions(split, 77).batch(torch.arange(8)), torch.Generator())

@@ -16,10 +16,10 @@ import training_toys as toys
 from accelerate import PartialState
 from safetensors.torch import load_file
 
+from editclip.config.section import checked
 from editclip.errors import InputError
 from editclip.model import Clip, EditCLIP, clip_pixels, widened
 from editclip.training import contrastive
-from editclip.training.recipe import read_recipe
 
 RECIPE: dict[str, Any] = {
     **toys.TRAINING,
@@ -57,7 +57,7 @@ class Pairs:
 
 
 def recipe(**changes: Any) -> contrastive.ContrastiveRecipe:
-    return read_recipe(contrastive.ContrastiveRecipe, {**RECIPE, **changes})
+    return checked(contrastive.ContrastiveRecipe, {**RECIPE, **changes})
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,12 @@ import training_toys as toys
 from diffusers import StableDiffusionInstructPix2PixPipeline, UNet2DConditionModel
 from PIL import Image
 
+from editclip.config.section import checked
 from editclip.data.triplets import Triplets
 from editclip.patch_vae import load_vae
 from editclip.training import diffusion, ip2p
 from editclip.training.diffusion import Latents
 from editclip.training.loop import seeded
-from editclip.training.recipe import read_recipe
 from editclip.training.text_conditioner import TextConditioner
 
 
@@ -56,7 +56,7 @@ def test_the_loss_against_the_published_algorithm(
     vae, text = load_vae(foundations / "vae"), TextConditioner(foundations / "clip")
     vae.register_to_config(scaling_factor=0.5)
     wide = toys.make_sensitive(ip2p.with_image_channels(unet, 12))
-    recipe = read_recipe(ip2p.IP2PRecipe, {**toys.IP2P, "random_flip": False, "condition_dropout": 0.2})
+    recipe = checked(ip2p.IP2PRecipe, {**toys.IP2P, "random_flip": False, "condition_dropout": 0.2})
     latents, rows = Latents(vae, split, cache=True), torch.arange(24)
     scheduler = diffusion.training_scheduler(kind)
     loss = ip2p.training_loss(wide, latents, text, scheduler, recipe)(latents.load(rows), seeded(5))["loss"]
@@ -82,7 +82,7 @@ def test_flips_mirror_both_images_of_a_pair(foundations: Path, triplets: Path, u
     """The loss with flips equals the loss without, on pairs that were mirrored beforehand where u < 1/2."""
     vae, text = load_vae(foundations / "vae"), TextConditioner(foundations / "clip")
     wide = toys.make_sensitive(ip2p.with_image_channels(unet, 12))
-    plain, flipped = (read_recipe(ip2p.IP2PRecipe, {**toys.IP2P, "random_flip": flip}) for flip in (False, True))
+    plain, flipped = (checked(ip2p.IP2PRecipe, {**toys.IP2P, "random_flip": flip}) for flip in (False, True))
     scheduler = diffusion.training_scheduler("epsilon")
     latents = Latents(vae, Triplets(triplets, "train", 32), cache=False)
     batch = latents.load(torch.arange(8))

@@ -9,16 +9,17 @@ import torch
 import training_toys as toys
 from torch import Tensor, nn
 
+from editclip.config.section import checked
 from editclip.errors import InputError
+from editclip.recipes.recipe import GradientRecipe
 from editclip.training import loop
-from editclip.training.recipe import Recipe, read_recipe
 from editclip.training.run_state import learning_rate_factor
 
 INPUTS = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
 
 
-def make_recipe(**changes: Any) -> Recipe:
-    return read_recipe(Recipe, {**toys.TRAINING, **changes})
+def make_recipe(**changes: Any) -> GradientRecipe:
+    return checked(GradientRecipe, {**toys.TRAINING, **changes})
 
 
 def make_model() -> nn.Linear:
@@ -44,7 +45,7 @@ def noisy_loss(model: nn.Module, stop: int | None = None) -> loop.LossFunction:
 def fit(
     model: nn.Module,
     folder: Path,
-    recipe: Recipe,
+    recipe: GradientRecipe,
     loss: loop.LossFunction | None = None,
     validate: Callable[[], Mapping[str, float]] | None = None,
     **options: Any,

@@ -11,8 +11,9 @@ import training_toys as toys
 from accelerate import PartialState
 from torch import multiprocessing, nn
 
+from editclip.config.section import checked
+from editclip.recipes.recipe import GradientRecipe
 from editclip.training import loop
-from editclip.training.recipe import Recipe, read_recipe
 
 
 def _train(rank: int, world: int, port: int, folder: Path) -> None:
@@ -30,7 +31,7 @@ def _train(rank: int, world: int, port: int, folder: Path) -> None:
     own = folder / f"logs-{world}-{rank}"
     checkpoints = folder / f"cache-{world}"
     checkpoints.mkdir(exist_ok=True)
-    recipe = read_recipe(Recipe, settings)
+    recipe = checked(GradientRecipe, settings)
     loop.fit(
         lambda indices, generator: {"loss": model(inputs[indices]).square().mean()},
         loop.decay_groups(model),

@@ -1,45 +1,58 @@
-import dataclasses
+"""Recipes are whole, typed and checked; a wrong one is one sentence."""
 
 import pytest
 import training_toys as toys
 
+from editclip.config.section import checked
 from editclip.errors import InputError
-from editclip.training.recipe import Recipe, build, read_recipe
-from editclip.training.vae import VAERecipe
+from editclip.recipes.kinds import kind_names, read_kind
+from editclip.recipes.recipe import GradientRecipe
+from editclip.recipes.vae import VAERecipe
+from editclip.training.job import build
 
 
 def test_values_arrive_with_their_types() -> None:
-    recipe = read_recipe(VAERecipe, {**toys.VAE, "learning_rate": 1, "epsilon": "1e-8", "max_grad_norm": None})
+    recipe = checked(VAERecipe, {**toys.VAE, "learning_rate": 1, "epsilon": "1e-8", "max_grad_norm": None})
     assert recipe.learning_rate == 1.0 and isinstance(recipe.learning_rate, float)
     assert recipe.epsilon == 1e-8  # YAML 1.1 reads 1e-8 as text
     assert recipe.betas == (0.9, 0.999)
     assert recipe.max_grad_norm is None
 
 
-def test_a_recipe_has_no_defaults() -> None:
-    fields = dataclasses.fields(VAERecipe)
-    assert all(f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING for f in fields)
+@pytest.mark.parametrize("name", kind_names())
+def test_a_kind_has_a_complete_card_and_a_recipe_without_defaults(name: str) -> None:
+    kind = read_kind(name)
+    assert kind.training and kind.recipe and kind.loss
+    assert all(field.is_required() and field.description for field in kind.recipe.model_fields.values())
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"learning_rat": 1.0}, r"no key 'learning_rat' \(did you mean \"learning_rate\"\?\); its keys: steps, "),
-        ({"steps": "many"}, r"steps is 'many'; it must be of type int"),
-        ({"steps": True}, r"steps is True"),
-        ({"schedule": "linear"}, r"schedule is 'linear'.*'constant', 'cosine'"),
-        ({"betas": [0.9]}, r"betas is \[0.9\]"),
+        ({"learning_rat": 1.0}, r'weights.x.recipe.learning_rat \(did you mean "learning_rate"\?\); allowed: steps, '),
+        ({"steps": "many"}, r"weights.x.recipe.steps: 'many': should be a valid integer"),
+        ({"steps": True}, r"steps: True"),
+        ({"steps": -5}, r"steps: -5"),
+        ({"learning_rate": float("nan")}, r"learning_rate: nan: should be a finite number"),
+        ({"schedule": "linear"}, r"schedule: 'linear' is not allowed.*constant, cosine"),
+        ({"betas": [0.9]}, r"recipe.betas"),
+        ({"betas": [0.9, 2]}, r"recipe.betas\[1\]: 2"),
     ],
 )
 def test_wrong_values_are_named(change: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        read_recipe(Recipe, {**toys.TRAINING, **change})
+        checked(GradientRecipe, {**toys.TRAINING, **change}, "weights.x.recipe")
 
 
 def test_missing_keys_are_named() -> None:
-    values = {key: value for key, value in toys.TRAINING.items() if key not in ("steps", "precision")}
-    with pytest.raises(InputError, match="lacks the keys steps, precision"):
-        read_recipe(Recipe, values)
+    values = {key: value for key, value in toys.TRAINING.items() if key != "precision"}
+    with pytest.raises(InputError, match="config key weights.x.recipe.precision is missing"):
+        checked(GradientRecipe, values, "weights.x.recipe")
+
+
+def test_unknown_kinds_are_named() -> None:
+    with pytest.raises(InputError, match='no kind of weights .*did you mean "editclip.recipes.clip"'):
+        read_kind("editclip.recipes.clipp")
 
 
 def test_build_refuses_what_the_class_does_not_take_or_what_is_fixed() -> None:

@@ -7,12 +7,12 @@ import training_toys as toys
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPModel, CLIPTokenizer
 
+from editclip.config.section import checked
 from editclip.data.triplets import Triplets
 from editclip.patch_vae import PatchVAE, load_vae
 from editclip.training import text_to_image
 from editclip.training.diffusion import Latents
 from editclip.training.loop import seeded
-from editclip.training.recipe import read_recipe
 from editclip.training.text_conditioner import TextConditioner
 
 
@@ -44,7 +44,7 @@ def test_the_loss_is_the_denoising_error_of_both_images_given_their_captions(fou
     split = Triplets(triplets, "train", 32)
     vae, text = load_vae(foundations / "vae"), TextConditioner(foundations / "clip")
     unet = toys.make_sensitive(UNet2DConditionModel.from_pretrained(foundations / "text_to_image", subfolder="unet"))
-    recipe = read_recipe(text_to_image.TextToImageRecipe, {**toys.TEXT_TO_IMAGE, "caption_dropout": 0.5})
+    recipe = checked(text_to_image.TextToImageRecipe, {**toys.TEXT_TO_IMAGE, "caption_dropout": 0.5})
     latents, rows = Latents(vae, split, cache=True), torch.tensor([4, 9, 20, 31])
     loss = text_to_image.training_loss(unet, latents, text, recipe)(latents.load(rows), seeded(5))["loss"]
 

@@ -2,10 +2,17 @@
 
 import fcntl
 
-from editclip.editing.cards import editor_module, parse_method
-from editclip.config import check_weights, checked_config
+from editclip.config.bindings import (
+    metric_encoders,
+    needed_weights,
+    rows_of,
+    weights_of,
+)
+from editclip.config.tree import read_config
+from editclip.editing.cards import NamedEditing, editor_module, read_card
 from editclip.errors import InputError
 from editclip.provenance import code_digest
+from editclip.recipes.kinds import read_kind
 
 # Jobs call `python`: without conda it must be the interpreter that runs Snakemake, activated or not.
 os.environ.update(
@@ -13,15 +20,18 @@ os.environ.update(
 )
 
 try:
-    config = checked_config(
-        config, workflow.source_path("../schemas/config.schema.yaml")
+    # Our own reader: Snakemake's takes the last of two equal keys in silence and knows no `like`.
+    CONFIG = read_config(
+        *(workflow.overwrite_configfiles or ["config/micro.yaml"]),
+        change=workflow.config_settings.config,
     )
-    CARDS = {m["name"]: parse_method(m).card for m in config["methods"]}
+    METHODS = {name: CONFIG.methods[name] for name in rows_of(CONFIG)}
+    CARDS = {name: read_card(method.editor) for name, method in METHODS.items()}
+    NEEDED_WEIGHTS = needed_weights(CONFIG)
 except InputError as error:
     sys.exit(f"error: {error}")
 
-RUN = f"results/{config['run']['name']}"
-METHODS = {method["name"]: method for method in config["methods"]}
+RUN = f"results/{CONFIG.run.name}"
 ENVIRONMENT = "../../environment.yml"
 
 # Jobs that use a GPU claim one, here or on a cluster's nodes; on a machine without any they share the cores.
@@ -58,7 +68,11 @@ ALIVE = alive() if workflow.is_main_process else None
 
 def as_json(part):
     """A part of the config as one command-line argument; Snakemake reruns a job when it changes."""
-    return json.dumps(part, sort_keys=True, ensure_ascii=False)
+
+    def plain(value):
+        return value.model_dump(mode="json", by_alias=True)
+
+    return json.dumps(part, sort_keys=True, ensure_ascii=False, default=plain)
 
 
 def watched(folder):
@@ -71,8 +85,8 @@ def watched(folder):
 
 def seeds_of(method):
     """The repetitions of one method: its own `seeds`, or the run's."""
-    own = METHODS[method]["seeds"]
-    return config["run"]["seeds"] if own is None else own
+    own = METHODS[method].seeds
+    return CONFIG.run.seeds if own is None else own
 
 
 def weights_folder(name):
@@ -80,26 +94,35 @@ def weights_folder(name):
     return f"{RUN}/weights/{name}"
 
 
-def weights_arguments(folders):
-    """The same folders as NAME=FOLDER arguments."""
-    return [f"{os.path.basename(folder)}={folder}" for folder in folders]
+def as_arguments(folders):
+    """Folders by role as ROLE=FOLDER arguments."""
+    return [f"{role}={folder}" for role, folder in folders.items()]
 
 
-def weights_of(wildcards):
-    """The weights folders that a method's card asks for."""
-    return [weights_folder(name) for name in CARDS[wildcards.method].weights]
+def method_weights(method):
+    """The weights folders behind the roles of a method's card."""
+    names = weights_of(
+        f"methods.{method}", CARDS[method], METHODS[method], CONFIG.weights
+    )
+    return {role: weights_folder(name) for role, name in names.items()}
+
+
+def editing_part(method):
+    """What the editing stages are told of a method: nothing that does not decide its images."""
+    entry = METHODS[method].model_dump(include=set(NamedEditing.model_fields))
+    return as_json({"name": method, **entry})
 
 
 def shards_of(method):
     """Names of a method's shards: 0-of-2, 1-of-2."""
-    count = METHODS[method]["shards"]
+    count = METHODS[method].shards
     return [f"{index}-of-{count}" for index in range(count)]
 
 
 def edit_code(method):
     """Digest of the runner's code and the method's own."""
     return code_digest(
-        "editclip.editing.edits", editor_module(METHODS[method]["editor"])
+        "editclip.editing.edits", editor_module(METHODS[method].editor)
     )
 
 
@@ -109,8 +132,3 @@ def prepared_for(wildcards):
         return []
     folder = f"{RUN}/prepared/{wildcards.method}"
     return [f"{folder}/{shard}" for shard in shards_of(wildcards.method)]
-
-
-def methods_as(*keys):
-    """The methods' entries with some of their keys."""
-    return [{key: method[key] for key in keys} for method in METHODS.values()]

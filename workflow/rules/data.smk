@@ -1,5 +1,7 @@
 # Training triplets and the benchmark: procedural, or the user's own, through the same loaders.
 
+from editclip.config.bench import BenchSettings
+
 
 rule world_triplets:
     output:
@@ -9,8 +11,8 @@ rule world_triplets:
     conda:
         ENVIRONMENT
     params:
-        config=as_json(config["triplets"]),
-        seed=config["run"]["seed"],
+        config=as_json(CONFIG.triplets),
+        seed=CONFIG.run.seed,
         code=code_digest("editclip.data.world"),
     message:
         "Drawing the procedural training triplets"
@@ -20,11 +22,12 @@ rule world_triplets:
 
 
 # The folders that later rules read, and what they watch there.
-OWN_TRIPLETS, OWN_TREE = config["triplets"].get("path"), config["bench"].get("path")
+OWN_TRIPLETS = getattr(CONFIG.triplets, "path", None)
+OWN_TREE = getattr(CONFIG.bench, "path", None)
 READS_TRIPLETS = (
-    config["bench"]["source"] == "world"
-    or config["representation"]
-    or any(weights["source"] == "train" for weights in config["weights"].values())
+    CONFIG.bench.source == "world"
+    or CONFIG.representation
+    or any(CONFIG.weights[name].source == "train" for name in NEEDED_WEIGHTS)
 )
 for _key, _folder, _read in (
     ("triplets", OWN_TRIPLETS, READS_TRIPLETS),
@@ -48,8 +51,8 @@ rule world_tree:
         ENVIRONMENT
     params:
         triplets=lambda wildcards: TRIPLETS,
-        config=as_json(config["bench"]),
-        seed=config["run"]["seed"],
+        config=as_json(CONFIG.bench),
+        seed=CONFIG.run.seed,
         code=code_digest("editclip.data.world"),
     message:
         "Drawing the procedural benchmark as a TOP-Bench tree"
@@ -69,7 +72,9 @@ rule bench:
         ENVIRONMENT
     params:
         tree=lambda wildcards: TREE,
-        config=as_json(config["bench"]),
+        config=as_json(
+            CONFIG.bench.model_dump(include=set(BenchSettings.model_fields))
+        ),
         code=code_digest("editclip.data.bench"),
     message:
         "Building the benchmark's manifest and canonical frames"

@@ -10,7 +10,7 @@ wildcard_constraints:
 
 rule prepare:
     input:
-        weights=weights_of,
+        weights=lambda wildcards: method_weights(wildcards.method).values(),
         bench=f"{RUN}/bench",
     output:
         directory(f"{RUN}/prepared/{{method}}/{{shard}}"),
@@ -23,9 +23,9 @@ rule prepare:
     resources:
         gpu=GPU,
     params:
-        method=lambda wildcards: as_json(METHODS[wildcards.method]),
-        weights=lambda wildcards, input: weights_arguments(input.weights),
-        base_seed=config["run"]["seed"],
+        method=lambda wildcards: editing_part(wildcards.method),
+        weights=lambda wildcards: as_arguments(method_weights(wildcards.method)),
+        base_seed=CONFIG.run.seed,
         code=lambda wildcards: edit_code(wildcards.method),
     message:
         "Preparing the exemplars for {wildcards.method}, shard {wildcards.shard}"
@@ -37,7 +37,7 @@ rule prepare:
 
 rule edit:
     input:
-        weights=weights_of,
+        weights=lambda wildcards: method_weights(wildcards.method).values(),
         bench=f"{RUN}/bench",
         prepared=prepared_for,
     output:
@@ -51,9 +51,9 @@ rule edit:
     resources:
         gpu=GPU,
     params:
-        method=lambda wildcards: as_json(METHODS[wildcards.method]),
-        weights=lambda wildcards, input: weights_arguments(input.weights),
-        base_seed=config["run"]["seed"],
+        method=lambda wildcards: editing_part(wildcards.method),
+        weights=lambda wildcards: as_arguments(method_weights(wildcards.method)),
+        base_seed=CONFIG.run.seed,
         code=lambda wildcards: edit_code(wildcards.method),
     message:
         "Editing with {wildcards.method}, seed {wildcards.seed}, shard {wildcards.shard}"

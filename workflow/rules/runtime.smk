@@ -4,13 +4,13 @@
 TIMED = [
     name
     for name, entry in METHODS.items()
-    if CARDS[name].conditioning != "none" and entry["exemplars"] == "own"
+    if CARDS[name].conditioning != "none" and entry.exemplars == "own"
 ]
 
 
 rule runtime:
     input:
-        weights=weights_of,
+        weights=lambda wildcards: method_weights(wildcards.method).values(),
         bench=f"{RUN}/bench",
     output:
         directory(f"{RUN}/runtime/{{method}}"),
@@ -22,14 +22,14 @@ rule runtime:
     resources:
         gpu=GPU,
     params:
-        method=lambda wildcards: as_json(METHODS[wildcards.method]),
-        weights=lambda wildcards, input: weights_arguments(input.weights),
-        base_seed=config["run"]["seed"],
-        samples=config["runtime"]["samples"],
-        warm_up=config["runtime"]["warm_up"],
+        method=lambda wildcards: editing_part(wildcards.method),
+        weights=lambda wildcards: as_arguments(method_weights(wildcards.method)),
+        base_seed=CONFIG.run.seed,
+        samples=CONFIG.runtime.samples,
+        warm_up=CONFIG.runtime.warm_up,
         code=lambda wildcards: code_digest(
             "editclip.editing.runtime",
-            editor_module(METHODS[wildcards.method]["editor"]),
+            editor_module(METHODS[wildcards.method].editor),
         ),
     message:
         "Timing {wildcards.method}"

@@ -3,22 +3,12 @@
 
 from editclip.metrics.families import FAMILIES
 
-CLIPS = (config["representation"] or {}).get("clips", [])  # compared with EditCLIP
+ENCODERS = metric_encoders(CONFIG)
 
-try:
-    check_weights(
-        config,
-        {f"method {name}": card.weights for name, card in CARDS.items()}
-        | {f"scoring {name}": family.weights for name, family in FAMILIES.items()}
-        | {"representation": CLIPS}
-        | {
-            f"training {name}": needs
-            for name, (_, needs) in TRAININGS.items()
-            if config["weights"][name]["source"] == "train"
-        },
-    )
-except InputError as error:
-    sys.exit(f"error: {error}")
+
+def family_weights(family):
+    """The weights folders that a metric family reads, by role."""
+    return {role: weights_folder(ENCODERS[family]) for role in FAMILIES[family].weights}
 
 
 rule score:
@@ -28,9 +18,7 @@ rule score:
             f"{RUN}/edits/{wildcards.method}/seed={seed}"
             for seed in seeds_of(wildcards.method)
         ],
-        weights=lambda wildcards: [
-            weights_folder(name) for name in FAMILIES[wildcards.family].weights
-        ],
+        weights=lambda wildcards: family_weights(wildcards.family).values(),
     output:
         directory(f"{RUN}/scores/{{method}}/{{family}}"),
     log:
@@ -44,11 +32,13 @@ rule score:
         gpu=GPU,
     params:
         module=lambda wildcards: FAMILIES[wildcards.family].module,
-        config=lambda wildcards: as_json(config["metrics"][wildcards.family]),
-        batch_size=config["metrics"]["batch_size"],
+        config=lambda wildcards: as_json(
+            getattr(CONFIG.metrics, wildcards.family)
+        ),
+        batch_size=CONFIG.metrics.batch_size,
         edits=lambda wildcards, input: os.path.dirname(input.edits[0]),
         seeds=lambda wildcards: seeds_of(wildcards.method),
-        weights=lambda wildcards, input: weights_arguments(input.weights),
+        weights=lambda wildcards: as_arguments(family_weights(wildcards.family)),
         code=lambda wildcards: code_digest(FAMILIES[wildcards.family].module),
     message:
         "Scoring {wildcards.method}: {wildcards.family}"
@@ -59,27 +49,37 @@ rule score:
         " --threads {threads} --out {output} 2> >(tee {log} >&2)"
 
 
-rule representation:
-    input:
-        triplets=TRIPLETS_INPUT,
-        editclip=weights_folder("editclip"),
-        clips=[weights_folder(name) for name in CLIPS],
-    output:
-        directory(f"{RUN}/representation"),
-    log:
-        f"{RUN}/logs/representation.log",
-    conda:
-        ENVIRONMENT
-    resources:
-        gpu=GPU,
-    params:
-        triplets=lambda wildcards: TRIPLETS,
-        clips=lambda wildcards, input: weights_arguments(input.clips),
-        statistics=as_json(config["statistics"]),
-        code=code_digest("editclip.metrics.representation"),
-    message:
-        "Measuring how well representations tell edits apart"
-    shell:
-        "python -m editclip.metrics.representation --triplets {params.triplets:q} --editclip {input.editclip}"
-        " --clips {params.clips} --statistics {params.statistics:q}"
-        " --threads {threads} --out {output} 2> >(tee {log} >&2)"
+if CONFIG.representation:
+
+    rule representation:
+        input:
+            triplets=TRIPLETS_INPUT,
+            encoder=weights_folder(CONFIG.representation.encoder),
+            clips=[weights_folder(name) for name in CONFIG.representation.clips],
+        output:
+            directory(f"{RUN}/representation"),
+        log:
+            f"{RUN}/logs/representation.log",
+        conda:
+            ENVIRONMENT
+        resources:
+            gpu=GPU,
+        params:
+            triplets=lambda wildcards: TRIPLETS,
+            encoders=as_arguments(
+                {
+                    name: weights_folder(name)
+                    for name in (
+                        CONFIG.representation.encoder,
+                        *CONFIG.representation.clips,
+                    )
+                }
+            ),
+            statistics=as_json(CONFIG.statistics),
+            code=code_digest("editclip.metrics.representation"),
+        message:
+            "Measuring how well representations tell edits apart"
+        shell:
+            "python -m editclip.metrics.representation --triplets {params.triplets:q}"
+            " --encoders {params.encoders} --statistics {params.statistics:q}"
+            " --threads {threads} --out {output} 2> >(tee {log} >&2)"

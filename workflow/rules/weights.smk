@@ -1,32 +1,36 @@
-# The weights: trained here by a recipe, or checked and linked from a path or a model hub.
-
-# name: (training stage, the weights it starts from)
-TRAININGS = {
-    "clip": ("editclip.training.clip", []),
-    "clip_matched": ("editclip.training.clip", []),
-    "vae": ("editclip.training.vae", []),
-    "text_to_image": ("editclip.training.text_to_image", ["clip", "vae"]),
-    "ip2p": ("editclip.training.ip2p", ["text_to_image"]),
-    "editclip": ("editclip.training.contrastive", ["clip"]),
-    "editclip_ip2p": ("editclip.training.exemplar_diffusion", ["ip2p", "editclip"]),
-    "prompt_diffusion": ("baselines.prompt_diffusion.training", ["text_to_image"]),
-    "prompt_diffusion_edits": (
-        "baselines.prompt_diffusion.training",
-        ["text_to_image"],
-    ),
-}
-# The chain that decides how long a run takes goes first, and what nothing is trained from fills the other cores.
-FIRST = ("clip", "vae", "text_to_image", "ip2p", "editclip", "editclip_ip2p")
+# The weights: trained here by a recipe, or checked and linked from a path or a model hub. One rule of either sort for
+# each entry of the config; what its kind needs stands in the kind's recipe module.
 
 
-for _name, (_module, _starts_from) in TRAININGS.items():
-    if config["weights"][_name]["source"] == "train":
+def longest_chains():
+    """The trainings that decide how long a run takes: those on the longest way from the data to trained weights."""
+    trained = {n: e for n, e in CONFIG.weights.items() if e.source == "train"}
+
+    def way(name):
+        starts = [s for s in trained[name].starts_from.values() if s in trained]
+        return 1 + max(map(way, starts), default=0)
+
+    longest = max(map(way, trained), default=0)
+    chains = [name for name in trained if way(name) == longest]
+    for name in chains:  # grows while it is gone through
+        chains += [s for s in trained[name].starts_from.values() if s in trained]
+    return set(chains)
+
+
+# They go first, and what nothing is trained from fills the other cores.
+FIRST = longest_chains()
+
+
+for _name, _entry in CONFIG.weights.items():
+    _kind = read_kind(_entry.kind)
+    if _entry.source == "train":
+        _starts = {r: weights_folder(n) for r, n in _entry.starts_from.items()}
 
         rule:
             name:
                 f"train_{_name}"
             input:
-                **{start: weights_folder(start) for start in _starts_from},
+                *_starts.values(),
                 triplets=TRIPLETS_INPUT,
             output:
                 directory(weights_folder(_name)),
@@ -41,21 +45,17 @@ for _name, (_module, _starts_from) in TRAININGS.items():
             resources:
                 gpu=GPU,
             params:
-                module=_module,
-                recipe=as_json(config["weights"][_name]["recipe"]),
-                seed=config["run"]["seed"],
-                start=lambda wildcards, input: " ".join(
-                    f"--{name.replace('_', '-')} {folder}"
-                    for name, folder in input.items()
-                    if name != "triplets"
-                ),
+                kind=_kind.name,
+                recipe=as_json(_entry.recipe),
+                seed=CONFIG.run.seed,
+                starts=as_arguments(_starts),
                 triplets=lambda wildcards: TRIPLETS,
-                code=code_digest(_module),
+                code=code_digest(_kind.training),
             message:
                 f"Training {_name}"
             shell:
-                "python -m {params.module} --recipe {params.recipe:q} --seed {params.seed}"
-                " --triplets {params.triplets:q} {params.start}"
+                "python -m editclip.training --kind {params.kind} --recipe {params.recipe:q} --seed {params.seed}"
+                " --triplets {params.triplets:q} --from {params.starts}"
                 " --threads {threads} --out {output} 2> >(tee {log} >&2)"
 
     else:
@@ -64,7 +64,7 @@ for _name, (_module, _starts_from) in TRAININGS.items():
             name:
                 f"fetch_{_name}"
             input:
-                watched(config["weights"][_name].get("path")),
+                watched(getattr(_entry, "path", None)),
             output:
                 directory(weights_folder(_name)),
             log:
@@ -73,8 +73,8 @@ for _name, (_module, _starts_from) in TRAININGS.items():
                 ENVIRONMENT
             params:
                 name=_name,
-                config=as_json(config["weights"][_name]),
-                code=code_digest("editclip.weights"),
+                config=as_json(_entry.model_dump(exclude={"starts_from"})),
+                code=code_digest("editclip.weights", _kind.layout.partition(":")[0]),
             message:
                 f"Fetching and checking {_name}"
             shell:

@@ -1,8 +1,9 @@
-"""Resolve pyproject.toml into requirements.lock and copy its run-time pins into environment.yml (`make lock`).
+"""Resolve pyproject.toml into requirements.lock and copy its pins into environment.yml and launcher.yml (`make lock`).
 
 requirements.lock holds every package of the project and of its `dev` group, for all platforms, with hashes. The pip
-block of environment.yml holds the part of it that the project itself needs. The conda packages above that block are
-edited by hand. Arguments are handed to `uv pip compile`, e.g. `--upgrade` or `--upgrade-package torch`.
+block of environment.yml holds the part of it that the project itself needs, that of launcher.yml what Snakemake needs.
+The conda packages above these blocks are edited by hand. Arguments are handed to `uv pip compile`, e.g. `--upgrade` or
+`--upgrade-package torch`.
 """
 
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "editclip-bench (pyproject.toml)"  # what `# via` says of a direct run-time dependency
+ENVIRONMENTS = {"environment.yml": PROJECT, "launcher.yml": "snakemake"}  # file: whose needs it holds
 PIN = re.compile(r"^(?P<pin>(?P<name>[a-z0-9._-]+)==[^\\#]+?) *\\?$")
 PIP_BLOCK = "  - pip:\n"
 
@@ -35,31 +37,35 @@ def read_lock(text: str) -> dict[str, tuple[list[str], set[str]]]:
     return packages
 
 
-def runtime_pins(lock: str) -> list[str]:
-    """Pins of the project's run-time dependencies and all they need, in the lock's order; no `dev` tools."""
+def pins_for(root: str, lock: str) -> list[str]:
+    """Pins of all that `root`, a package's name or `PROJECT`, needs, its own among them, in the lock's order.
+
+    For `PROJECT` these are the run-time dependencies and what they need, without the `dev` tools.
+    """
     packages = read_lock(lock)
-    wanted: set[str] = set()
-    size = -1
+    wanted = {root}
+    size = 0
     while len(wanted) > size:
         size = len(wanted)
-        wanted |= {name for name, (_, parents) in packages.items() if PROJECT in parents or parents & wanted}
+        wanted |= {name for name, (_, parents) in packages.items() if parents & wanted}
     return [pin for name, (pins, _) in packages.items() if name in wanted for pin in pins]
 
 
-def with_pins(environment: str, pins: list[str]) -> str:
-    """The text of environment.yml with its pip block, which comes last, replaced by `pins`."""
-    head, block, _ = environment.partition(PIP_BLOCK)
+def with_pins(file: Path, pins: list[str]) -> str:
+    """The text of an environment file with its pip block, which comes last, replaced by `pins`."""
+    head, block, _ = file.read_text(encoding="utf-8").partition(PIP_BLOCK)
     if not block:
-        raise SystemExit("error: environment.yml has no pip block: end its dependencies with '  - pip:'")
+        raise SystemExit(f"error: {file.name} has no pip block: end its dependencies with '  - pip:'")
     return head + block + "".join(f"      - {pin}\n" for pin in pins)
 
 
 def main() -> None:
-    """Rewrite requirements.lock and environment.yml."""
-    lock, environment = ROOT / "requirements.lock", ROOT / "environment.yml"
+    """Rewrite requirements.lock and the pip blocks of the environment files."""
+    lock = ROOT / "requirements.lock"
     compile_lock(lock, sys.argv[1:])
-    pins = runtime_pins(lock.read_text(encoding="utf-8"))
-    environment.write_text(with_pins(environment.read_text(encoding="utf-8"), pins), encoding="utf-8")
+    for name, root in ENVIRONMENTS.items():
+        pins = pins_for(root, lock.read_text(encoding="utf-8"))
+        (ROOT / name).write_text(with_pins(ROOT / name, pins), encoding="utf-8")
 
 
 if __name__ == "__main__":

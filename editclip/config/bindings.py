@@ -1,0 +1,183 @@
+"""Roles bound to names: which weights a training starts from, and which a method, a metric or a table speaks of."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from editclip.config.methods import MethodEntry
+from editclip.config.section import joined
+from editclip.config.weights import Bindings, HubWeights, LocalWeights, TrainedWeights, Weights
+from editclip.editing.cards import Card, check_exemplars, effective_options, read_card
+from editclip.errors import InputError, nearest
+from editclip.recipes.kinds import read_kind
+
+if TYPE_CHECKING:
+    from editclip.config.tree import Config
+
+
+def bound_weights(weights: Mapping[str, Weights]) -> dict[str, Weights]:
+    """The entries with every role of their kind bound.
+
+    Weights that are not trained here need what their kind starts from only where somebody asks for it, so a role of
+    theirs stays open when nothing has its name.
+
+    Raises:
+        InputError: there is no such kind, or an entry binds a role that its kind has not.
+    """
+    result = {}
+    for name, entry in weights.items():
+        roles = read_kind(entry.kind).starts_from
+        bindings = _bindings(f"weights.{name}.from", entry.starts_from, roles)
+        if not isinstance(entry, TrainedWeights):
+            bindings = {r: n for r, n in bindings.items() if n in weights or r in entry.starts_from}
+        result[name] = entry.model_copy(update={"starts_from": bindings})
+    for name in result:
+        _refuse_circle(name, result)
+    return result
+
+
+def _refuse_circle(name: str, weights: Mapping[str, Weights]) -> None:
+    """Raise an `InputError` when a set of weights starts, by whatever ways, from itself."""
+    pending, ways = [name], {name: [name]}
+    while pending:
+        at = pending.pop()
+        for start in weights[at].starts_from.values():
+            if start == name:
+                circle = " → ".join([*ways[at], name])
+                raise InputError(f"config value weights.{name}.from: it starts from itself, {circle}")
+            if start in weights and start not in ways:
+                ways[start] = [*ways[at], start]
+                pending.append(start)
+
+
+def bound_methods(methods: Mapping[str, MethodEntry], weights: Mapping[str, Weights]) -> dict[str, MethodEntry]:
+    """The entries with every role of their card bound and their options complete.
+
+    Raises:
+        InputError: there is no such editor, an entry binds a role that its card has not, an option is not its card's,
+            or a shuffled control sees no exemplar.
+    """
+    result = {}
+    for name, entry in methods.items():
+        card, place = read_card(entry.editor), f"methods.{name}"
+        check_exemplars(f"{place}.exemplars", card, entry.exemplars)
+        update = {
+            "weights": _bindings(f"{place}.weights", entry.weights, [r for r in card.weights if "." not in r]),
+            "options": effective_options(f"{place}.options", card, entry.options),
+        }
+        result[name] = entry.model_copy(update=update)
+        weights_of(place, card, result[name], weights)
+    return result
+
+
+def _bindings(place: str, given: Bindings, roles: Iterable[str]) -> Bindings:
+    roles = list(roles)
+    for role in given:
+        if role not in roles:
+            raise InputError(
+                f"config key {joined(place, [role])}: there is no such role{nearest(role, roles)}; "
+                f"roles here: {', '.join(roles) or 'none'}"
+            )
+    return {role: given.get(role, role) for role in roles}
+
+
+def weights_of(place: str, card: Card, entry: MethodEntry, weights: Mapping[str, Weights]) -> Bindings:
+    """The name behind every role of a card; a dotted role follows what the weights before the dot started from.
+
+    Args:
+        place: of the method in the config, for messages.
+        card: the method's card.
+        entry: its entry, bound.
+        weights: all entries of the config, bound.
+
+    Raises:
+        InputError: the config has no weights of a name that is asked for.
+    """
+    result = {}
+    for role in card.weights:
+        head, *steps = role.split(".")
+        names = [entry.weights[head]]
+        for step in steps:
+            starts = weights[names[-1]].starts_from
+            if step not in starts:
+                raise InputError(
+                    f'{place} needs to know from which "{step}" weights.{names[-1]} started; '
+                    f"say it as weights.{names[-1]}.from.{step}"
+                )
+            names.append(starts[step])
+        result[role] = _known(names[-1], place, weights)
+    return result
+
+
+def _known(name: str, who: str, weights: Mapping[str, Weights]) -> str:
+    if name not in weights:
+        known = ", ".join(weights) or "none"
+        raise InputError(
+            f'{who} needs the weights "{name}"{nearest(name, weights)}, which the config lacks; it has {known}'
+        )
+    return name
+
+
+def check_references(config: "Config") -> None:
+    """Check that every name that a section mentions is there, and that all weights that are needed can be had.
+
+    Args:
+        config: with its entries bound.
+
+    Raises:
+        InputError: a table names an unknown method, somebody needs weights that are not there, that lie in no folder,
+            or that a hub would give in no particular revision.
+    """
+    for table, declared in config.tables.items():
+        for row in declared.rows:
+            if row not in config.methods:
+                raise InputError(
+                    f'config value tables.{table}.rows: there is no method "{row}"{nearest(row, config.methods)}; '
+                    f"known: {', '.join(config.methods)}"
+                )
+    for name in needed_weights(config):
+        entry = config.weights[name]
+        if isinstance(entry, LocalWeights) and not Path(entry.path).is_dir():
+            raise InputError(f"config value weights.{name}.path: {entry.path} is not a folder")
+        if isinstance(entry, HubWeights) and entry.revision is None and not config.run.allow_unpinned:
+            raise InputError(
+                f"config value weights.{name}.revision is null: pin {entry.repo} to a 40-character commit, "
+                "or set run.allow_unpinned to true to take whatever the hub has today"
+            )
+
+
+def rows_of(config: "Config") -> list[str]:
+    """The methods that are rows of some table, in the order of the config."""
+    wanted = {row for table in config.tables.values() for row in table.rows}
+    return [name for name in config.methods if name in wanted]
+
+
+def needed_weights(config: "Config") -> list[str]:
+    """Names of all weights that the tables' rows, the metrics and the representation need, trainings included.
+
+    Raises:
+        InputError: the config has no weights of such a name.
+    """
+    weights: Mapping[str, Weights] = config.weights
+    wanted: list[str] = []
+    for method in rows_of(config):
+        entry = config.methods[method]
+        wanted += weights_of(f"methods.{method}", read_card(entry.editor), entry, weights).values()
+    wanted += [
+        _known(encoder, f"metrics.{family}.encoder", weights) for family, encoder in metric_encoders(config).items()
+    ]
+    if config.representation:
+        names = [config.representation.encoder, *config.representation.clips]
+        wanted += [_known(name, "representation", weights) for name in names]
+    for name in wanted:  # grows while it is gone through
+        needed = weights[name]
+        if isinstance(needed, TrainedWeights):
+            starts = [_known(start, f"weights.{name}.from", weights) for start in needed.starts_from.values()]
+            wanted += [start for start in starts if start not in wanted]
+    return list(dict.fromkeys(wanted))
+
+
+def metric_encoders(config: "Config") -> dict[str, str]:
+    """Name of the encoder's weights by metric family, for those that have one."""
+    sections = {name: getattr(config.metrics, name) for name in type(config.metrics).model_fields}
+    return {name: section.encoder for name, section in sections.items() if hasattr(section, "encoder")}

@@ -1,0 +1,30 @@
+"""A CLIP, trained on the captions and instructions of triplets."""
+
+from typing import Any
+
+from editclip.config.section import Count, Rate
+from editclip.recipes.recipe import GradientRecipe
+
+TRAINING = "editclip.training.clip"
+STARTS_FROM = ()
+LAYOUT = "editclip.layouts:clip"
+LOSS = "cross-entropy (nats)"
+
+
+class CLIPRecipe(GradientRecipe):
+    """Recipe of a CLIP."""
+
+    embed_dim: Count
+    """width of the joint space"""
+    quick_gelu: bool
+    """QuickGELU (as OpenAI's weights) instead of GELU"""
+    vision: dict[str, Any]
+    """open_clip's CLIPVisionCfg; its image_size is the images' resolution"""
+    text: dict[str, Any]
+    """open_clip's CLIPTextCfg"""
+    initial_logit_scale: Rate
+    """start of the learned scale (CLIP: 1/0.07); it is kept at 100 or below"""
+    paraphrase_weight: Rate
+    """weight of the text-only loss; 0 = off, for data without edit ids"""
+    paraphrase_edits: Count
+    """edits in one batch of the text-only loss"""

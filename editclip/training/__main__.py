@@ -1,0 +1,88 @@
+r"""Train one set of weights: the runner of every training.
+
+    python -m editclip.training --kind editclip.recipes.ip2p --recipe JSON --seed N --triplets DIR \
+        --from text_to_image=DIR … --out DIR
+
+A training that was broken off goes on from its last checkpoint, which lies in the cache. `accelerate launch -m
+editclip.training …` shares it between several processes.
+"""
+
+import contextlib
+import importlib
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from editclip import stage
+from editclip.config.section import checked
+from editclip.errors import InputError
+from editclip.provenance import code_digest
+from editclip.recipes.kinds import Kind, check_folder, read_kind
+from editclip.storage import cache_folder, path_digest
+from editclip.training.job import Job
+
+
+def _folders(kind: Kind, starts: dict[str, Path], triplets: Path) -> dict[str, Path]:
+    """The folders that the training reads, by name.
+
+    Raises:
+        InputError: a role is missing, unknown, or its folder does not exist.
+    """
+    for role in starts:
+        if role not in kind.starts_from:
+            raise InputError(f"{kind.name} starts from {', '.join(kind.starts_from) or 'nothing'}, not from {role!r}")
+    for role in kind.starts_from:
+        if role not in starts:
+            raise InputError(f"{kind.name} starts from {role!r}; give --from {role}=FOLDER")
+    folders = {"triplets": triplets, **{role: starts[role] for role in kind.starts_from}}
+    for name, folder in folders.items():
+        if not folder.is_dir():
+            raise InputError(f"{name}: {folder} is not a folder; make or train it first")
+    return folders
+
+
+def main() -> None:
+    """Train from the command line."""
+    parser = stage.parser(__doc__)
+    parser.add_argument("--kind", required=True, help="dotted name of the recipe module")
+    parser.add_argument("--recipe", type=stage.config_value, required=True, help="inline JSON, or a YAML or JSON file")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--triplets", type=Path, required=True, help="folder of the training data")
+    starts = "what the kind starts from"
+    parser.add_argument(
+        "--from", dest="starts", type=stage.weights_argument, nargs="*", default=[], metavar="ROLE=FOLDER", help=starts
+    )
+    arguments = parser.parse_args()
+    kind = read_kind(arguments.kind)
+    if kind.training is None or kind.recipe is None:
+        raise InputError(f"{kind.name} cannot be trained here; give its weights as source path or hub")
+    recipe = checked(kind.recipe, arguments.recipe, "recipe")
+    folders = _folders(kind, dict(arguments.starts), arguments.triplets)
+    stage.use_threads(arguments.threads)
+
+    import torch
+
+    from editclip.training.processes import process_state
+
+    training, state = importlib.import_module(kind.training), process_state()
+    torch.manual_seed(arguments.seed)
+    values = recipe.model_dump(mode="json")
+    digests = {name: path_digest(folder) for name, folder in folders.items()}
+    key = (kind.training, code_digest(kind.training), values, arguments.seed, arguments.threads, state.num_processes)
+    checkpoints = cache_folder("checkpoints", *key, digests)
+    with contextlib.ExitStack() as stack:
+        if state.is_main_process:
+            config = {"kind": kind.name, "recipe": values}
+            facts: dict[str, Any] = {"threads": arguments.threads, "seed": arguments.seed, "force": arguments.force}
+            context = stage.output_folder(arguments.out, module=kind.training, config=config, inputs=folders, **facts)
+            out = stack.enter_context(context)
+        else:  # every process trains and saves, one of them for good
+            out = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        weights = {role: folders[role] for role in kind.starts_from}
+        job = Job(recipe, arguments.seed, arguments.triplets, weights, out, checkpoints)
+        training.run(job)
+        check_folder(kind, out)
+
+
+if __name__ == "__main__":
+    stage.run(main)
