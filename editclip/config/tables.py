@@ -58,7 +58,7 @@ class TableDeclaration(Section):
     paper: Text | None
     """the published table, as CSV; null = there is none"""
     bars: list[MetricBar]
-    """what means have to reach in some rows, set before the run; [] = nothing"""
+    """what means have to reach in some rows, set before the run"""
     representation: list[EncoderBar] | None
     """what measures of representations have to reach, if the config has any measured; null = the table's evidence says
     nothing of representations"""

@@ -3,6 +3,7 @@
 import fcntl
 
 from editclip.config.bindings import (
+    check_sources,
     metric_encoders,
     needed_weights,
     rows_of,
@@ -25,6 +26,7 @@ try:
         *(workflow.overwrite_configfiles or ["config/micro.yaml"]),
         change=workflow.config_settings.config,
     )
+    check_sources(CONFIG)
     METHODS = {name: CONFIG.methods[name] for name in rows_of(CONFIG)}
     CARDS = {name: read_card(method.editor) for name, method in METHODS.items()}
     NEEDED_WEIGHTS = needed_weights(CONFIG)
