@@ -166,6 +166,7 @@ PRESENTED = {
 def test_what_a_module_only_presents_makes_nothing_anew_but_its_presentation(smoke: Project, literal: str) -> None:
     line = re.compile(rf"^({literal} = )[\"'(\d].*", flags=re.MULTILINE)  # of a literal
     names = [name for name in MODULES if line.search((smoke.folder / name).read_text())]
+    assert names
     with all_edited(smoke, names, lambda text: line.sub(PRESENTED[literal], text)):
         assert messages(smoke.planned()) <= REPORTING
 
