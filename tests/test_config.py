@@ -2,13 +2,16 @@
 
 import copy
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
-from editclip.config.bindings import needed_weights, weights_of
+from editclip.config import reference
+from editclip.config.bindings import check_sources, needed_weights, weights_of
 from editclip.config.reading import merged, read_whole, read_yaml
 from editclip.config.tree import Config, checked_config, read_config
 from editclip.editing.cards import read_card
@@ -235,11 +238,13 @@ def test_merge_keys_may_be_overridden() -> None:
 )
 def test_weights_that_cannot_be_had_stop_before_any_job(source: dict[str, Any], expected: str) -> None:
     change = {"weights": {"ip2p": {"kind": "editclip.recipes.ip2p", **source}}}
-    assert expected in refused(merged(WHOLE, change))
+    config = checked_config(merged(WHOLE, change))
+    with pytest.raises(InputError, match=expected):
+        check_sources(config)
     unneeded = {"tables": {"table1": {"rows": ["copy_query"], "reference": None, "bars": []}}, "representation": None}
-    checked_config(merged(merged(WHOLE, change), unneeded))
+    check_sources(checked_config(merged(merged(WHOLE, change), unneeded)))
     if source["source"] == "hub":
-        checked_config(merged(merged(WHOLE, change), {"run": {"allow_unpinned": True}}))
+        check_sources(checked_config(merged(merged(WHOLE, change), {"run": {"allow_unpinned": True}})))
 
 
 def test_a_config_cannot_be_changed_once_it_is_checked() -> None:
@@ -247,3 +252,17 @@ def test_a_config_cannot_be_changed_once_it_is_checked() -> None:
     assert isinstance(config, Config)
     with pytest.raises(ValueError, match="frozen"):
         config.run.seed = 3
+
+
+def test_the_schema_and_the_page_are_those_of_the_models() -> None:
+    assert json.loads((ROOT / "config/schema.json").read_text(encoding="utf-8")) == reference.schema()
+    assert (ROOT / "docs/configuration.md").read_text(encoding="utf-8") == reference.page()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_the_schema_accepts_every_shipped_config_and_no_misspelt_key(path: Path) -> None:
+    validator = jsonschema.Draft202012Validator(reference.schema())
+    config = read_yaml(path)
+    assert not list(validator.iter_errors(config))
+    for wrong in ({"rum": {}}, {"weights": {"clip": {"kind": "editclip.recipes.clip", "recipe": {"stebs": 1}}}}):
+        assert list(validator.iter_errors(merged(config, wrong))), wrong

@@ -12,6 +12,11 @@ from tiny_models import save_released, vae
 from editclip import weights
 from editclip.errors import InputError
 
+KINDS = {
+    "vae": "editclip.recipes.vae",
+    "ip2p": "editclip.recipes.ip2p",
+    "editclip_ip2p": "editclip.recipes.exemplar_diffusion",
+}
 PARTS = [("vae", ""), ("ip2p", "unet"), ("ip2p", "vae"), ("ip2p", "text_encoder"), ("editclip_ip2p", "unet")]
 
 
@@ -25,7 +30,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def link(name: str, folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = json.dumps({"source": "path", "path": str(folder), "sha256": None})
+    source = json.dumps({"kind": KINDS[name], "source": "path", "path": str(folder), "sha256": None})
     monkeypatch.setattr("sys.argv", ["weights", name, "--config", source, "--out", str(out)])
     weights.main()
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from metric_toys import write_bench, write_clip
 
+from editclip.config.metrics import LPIPS, Clip, EditClip, GroundTruth
+from editclip.config.section import checked
 from editclip.data.bench import Bench
 from editclip.metrics.scores import Setting
 
@@ -37,6 +40,11 @@ def bench(tmp_path: Path) -> Bench:
 
 @pytest.fixture
 def setting(bench: Bench, clip_folder: Path, editclip_folder: Path) -> Callable[..., Setting]:
-    """`setting(config)`: what a family is built from, on the CPU."""
+    """`setting(config)`: what a family is built from, on the CPU; `config` is the family's section as a dict."""
     weights = {"clip": clip_folder, "editclip": editclip_folder}
-    return lambda config, bench=bench: Setting(config, bench, weights, batch_size=4, device="cpu")
+
+    def build(config: dict[str, Any], bench: Bench = bench) -> Setting:
+        section = next(s for s in (LPIPS, Clip, EditClip, GroundTruth) if set(s.model_fields) == set(config))
+        return Setting(checked(section, config, "metrics"), bench, weights, batch_size=4, device="cpu")
+
+    return build

@@ -18,8 +18,8 @@ from editclip.metrics.scores import Setting, read_edits
 from editclip.provenance import code_digest, import_closure
 
 CONFIGS = {
-    ClipScores: {"direction": "auto", "minimum_length": 1e-4},
-    EditClipScores: {},
+    ClipScores: {"encoder": "clip", "direction": "auto", "minimum_length": 1e-4},
+    EditClipScores: {"encoder": "editclip"},
     LPIPS: {"nets": ["alex"], "trunk": "random", "resolution": 64},
 }
 

@@ -18,7 +18,7 @@ from editclip.metrics.features import image_key, pair_key, text_key
 from editclip.metrics.formulas import aligned, cosine, unit
 from editclip.metrics.scores import Score, Setting, read_edits
 
-CLIP = {"direction": "auto", "minimum_length": 1e-4}
+CLIP = {"encoder": "clip", "direction": "auto", "minimum_length": 1e-4}
 
 
 def vector(*values: float) -> torch.Tensor:
@@ -69,7 +69,7 @@ def test_clip_family_on_planted_features(setting: Callable[..., Setting], bench:
 
 
 def test_editclip_family_on_planted_features(setting: Callable[..., Setting], bench: Bench, tmp_path: Path) -> None:
-    family, edits = EditClipScores(setting({})), ready(tmp_path / "edits", bench)
+    family, edits = EditClipScores(setting({"encoder": "editclip"})), ready(tmp_path / "edits", bench)
     shown = {0: vector(2, 0, 0), 1: vector(0, 3, 4)}  # one exemplar each: (1, 0, 0) and (0, 0.6, 0.8)
     pairs = {}
     for sample, path in edits:
@@ -133,7 +133,7 @@ def test_missing_texts_are_skipped_with_their_reason(setting: Callable[..., Sett
     edits = ready(tmp_path / "edits", bench)
     scores = (
         ClipScores(setting(CLIP, bench=bench)).score(edits)[0]
-        | EditClipScores(setting({}, bench=bench)).score(edits)[0]
+        | EditClipScores(setting({"encoder": "editclip"}, bench=bench)).score(edits)[0]
     )
     status = {name: score.status for name, score in scores.items()}
     assert status.pop("s_visual") == status.pop("s_visual_dist") == status.pop("ec2ec") == "ok"
@@ -147,7 +147,10 @@ def test_an_unedited_query_has_no_direction_but_keeps_the_other_metrics(
 ) -> None:
     copies = {sample.sample_id: bench.image(sample.query) for sample in bench.samples}
     edits = [(e.sample, e.path) for e in read_edits(write_edits(tmp_path / "copy", bench, copies) / "seed=0", bench)]
-    clip, pair = ClipScores(setting(CLIP)).score(edits)[0], EditClipScores(setting({})).score(edits)[0]
+    clip, pair = (
+        ClipScores(setting(CLIP)).score(edits)[0],
+        EditClipScores(setting({"encoder": "editclip"})).score(edits)[0],
+    )
     for name in ("clip_dir_captions", "clip_dir_instruction", "s_visual", "s_visual_dist"):
         assert clip[name].status == "undefined" and "query to output" in clip[name].reason
     assert clip["clip"].status == pair["ec2t"].status == pair["ec2ec"].status == "ok"
@@ -166,7 +169,7 @@ def test_an_exemplar_without_an_edit_makes_ec2ec_and_s_visual_undefined(
     bench = write_bench(tmp_path / "still", still)
     edits = ready(tmp_path / "edits", bench)
     pair, clip = (
-        EditClipScores(setting({}, bench=bench)).score(edits),
+        EditClipScores(setting({"encoder": "editclip"}, bench=bench)).score(edits),
         ClipScores(setting(CLIP, bench=bench)).score(edits),
     )
     assert [s["ec2ec"].status for s in pair] == ["undefined"] * 3 + ["ok"] * 3

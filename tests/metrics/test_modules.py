@@ -49,7 +49,7 @@ def test_three_lines_give_the_scores_of_the_table(
     setting: Callable[..., Setting], bench: Bench, editclip_folder: Path, tmp_path: Path
 ) -> None:
     edits = [(e.sample, e.path) for e in read_edits(write_edits(tmp_path / "edits", bench) / "seed=0", bench) if e.path]
-    scores = EditClipScores(setting({})).score(edits)
+    scores = EditClipScores(setting({"encoder": "editclip"})).score(edits)
     ec2t, ec2ec = EC2T(editclip_folder), EC2EC(editclip_folder)
     for (sample, path), score in zip(edits, scores, strict=True):
         before, after, query = (bench.image(n) for n in (sample.exemplar_before, sample.exemplar_after, sample.query))

@@ -72,7 +72,12 @@ def test_the_random_trunk_is_always_the_same_and_leaves_the_random_state_alone()
 
 
 @pytest.mark.parametrize(
-    "change, word", [({"nets": ["resnet"]}, "resnet"), ({"trunk": "none"}, "none"), ({"resolution": 32}, "64 px")]
+    "change, word",
+    [
+        ({"nets": ["resnet"]}, "resnet"),
+        ({"trunk": "none"}, "none"),
+        ({"resolution": 32}, "equal to 64"),
+    ],
 )
 def test_a_wrong_setting_is_named(setting: Callable[..., Setting], change: dict, word: str) -> None:
     with pytest.raises(InputError, match=word):

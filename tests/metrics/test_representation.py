@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from metric_toys import photo, write_clip
 
+from editclip.config.run import Statistics
 from editclip.errors import InputError
 from editclip.metrics import representation
 from editclip.metrics.representation import Features, measures, recalled, weighted_auc
 
-STATISTICS = {"resamples": 200, "level": 0.95, "seed": 0}
+STATISTICS = Statistics(resamples=1000, level=0.95, seed=0)
 
 
 def plain_auc(scores: np.ndarray, edits: np.ndarray, often: np.ndarray) -> float:
@@ -104,8 +104,8 @@ def test_stage_measures_the_test_split(tmp_path, monkeypatch) -> None:
     editclip, clip = write_clip(tmp_path / "editclip", 6, 0), write_clip(tmp_path / "clip", 3, 1)
     monkeypatch.setattr(
         "sys.argv",
-        ["representation", "--triplets", str(triplets), "--editclip", str(editclip), "--clips", f"clip={clip}",
-         "--statistics", json.dumps(STATISTICS), "--threads", "1", "--out", str(tmp_path / "out")],
+        ["representation", "--triplets", str(triplets), "--encoders", f"editclip={editclip}", f"clip={clip}",
+         "--statistics", STATISTICS.model_dump_json(), "--threads", "1", "--out", str(tmp_path / "out")],
     )  # fmt: skip
     representation.main()
     with (tmp_path / "out" / "representation.csv").open() as file:

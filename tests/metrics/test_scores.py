@@ -15,7 +15,7 @@ from editclip.metrics import clip, editclip, ground_truth, lpips
 from editclip.metrics.scores import COLUMNS, read_edits
 from editclip.storage import file_digest
 
-CLIP = '{"direction": "auto", "minimum_length": 0.0001}'
+CLIP = '{"encoder": "clip", "direction": "auto", "minimum_length": 0.0001}'
 
 
 def arguments(bench: Bench, edits: Path, out: Path, config: str, *more: str) -> list[str]:
@@ -47,7 +47,7 @@ def test_every_family_writes_a_row_for_each_sample_and_metric(
 ) -> None:
     weights = ["--weights", f"clip={clip_folder}", f"editclip={editclip_folder}"]
     pairs = '{"nets": ["alex"], "trunk": "random", "resolution": 64}'
-    configs = {clip: CLIP, editclip: "{}", lpips: pairs, ground_truth: "{}"}
+    configs = {clip: CLIP, editclip: '{"encoder": "editclip"}', lpips: pairs, ground_truth: "{}"}
     names = set()
     for family, config in configs.items():
         out = tmp_path / "scores" / family.__name__.split(".")[-1]
@@ -128,9 +128,11 @@ def test_wrong_edits_are_refused_by_name(bench: Bench, edits: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "config, word", [('{"direction": "auto"}', "minimum_length"), ('{"direction": "up", "minimum_length": 1e-4}', "up")]
+    "change, word",
+    [({"minimum_length": None}, "minimum_length"), ({"direction": "up"}, "'up'"), ({"x": 1}, "metrics.x")],
 )
-def test_a_wrong_config_is_refused(bench: Bench, edits: Path, tmp_path: Path, config: str, word: str) -> None:
+def test_a_wrong_config_is_refused(bench: Bench, edits: Path, tmp_path: Path, change: dict, word: str) -> None:
+    config = json.dumps(json.loads(CLIP) | change)
     with pytest.raises(InputError, match=word):
         clip.main(arguments(bench, edits, tmp_path / "out", config))
 

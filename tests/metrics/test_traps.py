@@ -52,8 +52,8 @@ from editclip.metrics.scores import Score, Setting, card, read_edits, read_frame
 from editclip.model import Clip, EditCLIP
 
 CONFIG: dict[type, dict[str, Any]] = {
-    ClipScores: {"direction": "auto", "minimum_length": 1e-4},
-    EditClipScores: {},
+    ClipScores: {"encoder": "clip", "direction": "auto", "minimum_length": 1e-4},
+    EditClipScores: {"encoder": "editclip"},
     GroundTruthScores: {},
     LPIPS: {"nets": ["alex"], "trunk": "random", "resolution": 64},
 }
@@ -336,7 +336,7 @@ def test_16_every_exemplar_is_a_sample_of_its_own(
 ) -> None:
     same = {sample.sample_id: photo(int(sample.query_id[-1]) + 50) for sample in bench.samples}
     edits = read_edits(write_edits(tmp_path / "same", bench, same) / "seed=0", bench)
-    scores = EditClipScores(setting({})).score([(edit.sample, edit.path) for edit in edits])
+    scores = EditClipScores(setting({"encoder": "editclip"})).score([(edit.sample, edit.path) for edit in edits])
     assert len(scores) == 6  # 2 exemplars × 3 queries
     for query in range(3):  # equal outputs, unlike references: unlike values, neither of them their mean
         assert abs(scores[query]["ec2ec"].value - scores[query + 3]["ec2ec"].value) > CLEARLY

@@ -12,6 +12,7 @@ from editclip.config.bindings import (
 from editclip.config.tree import read_config
 from editclip.editing.cards import NamedEditing, editor_module, read_card
 from editclip.errors import InputError
+from editclip.metrics.families import FAMILIES
 from editclip.provenance import code_digest
 from editclip.recipes.kinds import read_kind
 
@@ -179,3 +180,24 @@ def edits_of(rows):
 def scores_of(rows):
     """The folders of all scores of some methods."""
     return [f"{RUN}/scores/{name}/{family}" for name in rows for family in FAMILIES]
+
+
+def family_weights(family):
+    """The weights folders that a metric family reads, by role."""
+    encoder = metric_encoders(CONFIG).get(family)
+    return {role: weights_folder(encoder) for role in FAMILIES[family].weights}
+
+
+def longest_chains():
+    """The trainings that decide how long a run takes: those on the longest way from the data to trained weights."""
+    trained = {n: e for n, e in CONFIG.weights.items() if e.source == "train"}
+
+    def way(name):
+        starts = [s for s in trained[name].starts_from.values() if s in trained]
+        return 1 + max(map(way, starts), default=0)
+
+    longest = max(map(way, trained), default=0)
+    chains = [name for name in trained if way(name) == longest]
+    for name in chains:  # grows while it is gone through
+        chains += [s for s in trained[name].starts_from.values() if s in trained]
+    return set(chains)

@@ -1,15 +1,6 @@
 # One job scores one metric family for one method over all its seeds; features are encoded once, in the cache. Another
 # measures what the encoders themselves can tell apart.
 
-from editclip.metrics.families import FAMILIES
-
-ENCODERS = metric_encoders(CONFIG)
-
-
-def family_weights(family):
-    """The weights folders that a metric family reads, by role."""
-    return {role: weights_folder(ENCODERS[family]) for role in FAMILIES[family].weights}
-
 
 rule score:
     input:

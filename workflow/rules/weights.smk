@@ -1,22 +1,6 @@
 # The weights: trained here by a recipe, or checked and linked from a path or a model hub. One rule of either sort for
 # each entry of the config; what its kind needs stands in the kind's recipe module.
 
-
-def longest_chains():
-    """The trainings that decide how long a run takes: those on the longest way from the data to trained weights."""
-    trained = {n: e for n, e in CONFIG.weights.items() if e.source == "train"}
-
-    def way(name):
-        starts = [s for s in trained[name].starts_from.values() if s in trained]
-        return 1 + max(map(way, starts), default=0)
-
-    longest = max(map(way, trained), default=0)
-    chains = [name for name in trained if way(name) == longest]
-    for name in chains:  # grows while it is gone through
-        chains += [s for s in trained[name].starts_from.values() if s in trained]
-    return set(chains)
-
-
 # They go first, and what nothing is trained from fills the other cores.
 FIRST = longest_chains()
 
