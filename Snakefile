@@ -25,6 +25,7 @@ if shutil.which("conda") is None and "conda" in map(
         " `conda activate editclip-bench`, or leave the option out (`make reproduce` needs no conda)"
     )
 
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/weights.smk"
@@ -37,5 +38,5 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        "results/table1.csv",
+        expand("results/{table}.csv", table=CONFIG.tables),
         "results/report.html",

@@ -17,7 +17,8 @@ PAPER = "https://arxiv.org/abs/2503.20318"
 LICENSE = "none stated (code and weights)"  # the official repository has no licence file
 CONDITIONING = "exemplar"
 NEEDS = ("exemplar",)
-WEIGHTS = ("editclip_ip2p", "editclip", "ip2p")  # of ip2p, the VAE and the scheduler
+# The one trained set, and what it was trained from; of its InstructPix2Pix, the VAE and the scheduler.
+WEIGHTS = ("editclip_ip2p", "editclip_ip2p.encoder", "editclip_ip2p.ip2p")
 RESOLUTION = None
 GPU_GB = 8
 DETERMINISTIC = True
@@ -56,7 +57,7 @@ class EditCLIPEditor:
 
 
 def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -> EditCLIPEditor:
-    """The pipeline from the released layouts `editclip_ip2p`, `editclip` and `ip2p`.
+    """The pipeline from `editclip_ip2p` and what it was trained from, all in the released layouts.
 
     Raises:
         InputError: weights do not fit, or a guidance scale at which guidance is left out.
@@ -68,8 +69,8 @@ def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -
     check_pipeline_options(options)
     pipeline = EditCLIPPipeline.from_released(
         editclip_ip2p=weights["editclip_ip2p"],
-        editclip=weights["editclip"],
-        base=weights["ip2p"],
+        editclip=weights["editclip_ip2p.encoder"],
+        base=weights["editclip_ip2p.ip2p"],
         torch_dtype=getattr(torch, options["precision"]),
     )
     pipeline.set_progress_bar_config(disable=True)

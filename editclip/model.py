@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from editclip.checkpoints import load_clip_model
 from editclip.errors import InputError
@@ -57,6 +57,16 @@ def widened(clip: CLIPModel) -> CLIPModel:
     embeddings.patch_embedding = new
     model.vision_model.config.num_channels = 6  # the object that model.config holds as well
     return model
+
+
+def vision_tower(clip: CLIPModel) -> CLIPVisionModelWithProjection:
+    """The vision tower of a CLIP with its projection to the joint space; it shares the tensors of `clip`."""
+    config = copy.deepcopy(clip.config.vision_config)
+    config.projection_dim = clip.projection_dim  # a tower's own entry need not be the one that the model is built by
+    with torch.device("meta"):  # neither time nor random numbers are spent on weights that are replaced
+        tower = CLIPVisionModelWithProjection(config)
+    tower.vision_model, tower.visual_projection = clip.vision_model, clip.visual_projection
+    return tower.eval()
 
 
 def image_processor(folder: str | Path, size: int) -> CLIPImageProcessorPil:
@@ -191,7 +201,7 @@ class Clip(_Encoder):
 
 
 class EditCLIP(_Encoder):
-    """The edit encoder: a pair of images in, the joint embedding or the token sequence of the edit out."""
+    """The edit encoder: a pair of images in, the joint embedding of the edit out."""
 
     channels = 6
 
@@ -199,12 +209,3 @@ class EditCLIP(_Encoder):
     def encode_edit(self, before: Images, after: Images) -> Tensor:
         """Projected, L2-normalised features B×D of the edits before → after (what EC2T and EC2EC compare)."""
         return self.image_features(pair_pixels(before, after, self.processor))
-
-    @torch.no_grad()
-    def hidden_states(self, before: Images, after: Images) -> Tensor:
-        """Token sequence B×(1+N)×W of the edits: last block's output, class token first, before the final norm.
-
-        These condition EditCLIP's InstructPix2Pix (official training code).
-        """
-        pixels = pair_pixels(before, after, self.processor)
-        return self.model.vision_model(pixels.to(self.device)).last_hidden_state

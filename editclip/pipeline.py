@@ -1,7 +1,8 @@
 """InstructPix2Pix conditioned on an edit instead of a text: a diffusers pipeline that repeats an exemplar's edit.
 
 EditCLIP's token sequence of the exemplar (before → after), projected to the UNet's cross-attention width, stands where
-the prompt's embedding was; everything else is InstructPix2Pix (https://arxiv.org/abs/2503.20318, section 4).
+the prompt's embedding was; everything else is InstructPix2Pix (https://arxiv.org/abs/2503.20318, section 4). Which
+tokens these are, the weights say (`editclip.conditioning`).
 """
 
 import inspect
@@ -18,12 +19,12 @@ from diffusers.schedulers import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor
-from transformers import CLIPImageProcessorPil, CLIPVisionModel
+from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
 import editclip.patch_vae  # noqa: F401  # diffusers loads a class of ours only when its module is imported
-from editclip.checkpoints import load_clip_model
+from editclip.conditioning import Conditioning
 from editclip.errors import InputError
-from editclip.model import Images, image_processor, pair_pixels
+from editclip.model import Images
 from editclip.pipeline_parts import load_unet
 from editclip.projection import ImageProjModel
 
@@ -39,12 +40,14 @@ class EditCLIPPipeline(DiffusionPipeline):
         vae: AutoencoderKL, or a model with its interface.
         unet: InstructPix2Pix UNet with twice the VAE's latent channels as input.
         scheduler: sampler; its `prediction_type` says what the UNet predicts.
-        edit_encoder: EditCLIP's vision tower (6 input channels).
+        edit_encoder: EditCLIP's vision tower, or plain CLIP's, as `condition` says.
         image_proj_model: projection of its tokens to the UNet's context.
         feature_extractor: CLIP's image processor, set to squash (`editclip.model.image_processor`).
+        condition: what the encoder reads of an exemplar, the released weights' by default (`Conditioning.condition`).
+        layer: which of its outputs are the tokens, the released weights' by default (`Conditioning.layer`).
 
     Raises:
-        InputError: the parts do not fit each other.
+        InputError: the parts do not fit each other, or there is no such conditioning.
     """
 
     model_cpu_offload_seq = "edit_encoder->image_proj_model->unet->vae"
@@ -54,20 +57,23 @@ class EditCLIPPipeline(DiffusionPipeline):
         vae: ModelMixin,
         unet: UNet,
         scheduler: SchedulerMixin,
-        edit_encoder: CLIPVisionModel,
+        edit_encoder: CLIPVisionModelWithProjection,
         image_proj_model: ImageProjModel,
         feature_extractor: CLIPImageProcessorPil,
+        condition: str = "edit",
+        layer: str = "hidden",
     ) -> None:
         super().__init__()
+        self.conditioning = Conditioning(condition, layer)  # type: ignore[arg-type]  # it checks them
+        self.conditioning.check_channels(edit_encoder.config.num_channels, "the edit encoder")
         for what, has, needs in (
             ("the UNet's input channels", unet.config.in_channels, 2 * vae.config.latent_channels),
             ("the UNet's context width", unet.config.cross_attention_dim, image_proj_model.config.cross_attention_dim),
             (
                 "the edit encoder's width",
-                edit_encoder.config.hidden_size,
+                self.conditioning.token_width(edit_encoder.config),
                 image_proj_model.config.clip_embeddings_dim,
             ),
-            ("the edit encoder's input channels", edit_encoder.config.num_channels, 6),
         ):
             if has != needs:
                 raise InputError(f"{what} are {has}, but must be {needs}; give weights that were trained together.")
@@ -79,6 +85,7 @@ class EditCLIPPipeline(DiffusionPipeline):
             image_proj_model=image_proj_model,
             feature_extractor=feature_extractor,
         )
+        self.register_to_config(condition=condition, layer=layer)  # a saved pipeline keeps them
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
 
@@ -94,14 +101,18 @@ class EditCLIPPipeline(DiffusionPipeline):
         """Assemble the pipeline from the folders in which EditCLIP's weights are published.
 
         Args:
-            editclip_ip2p: folder with `unet/` and `image_proj_model.safetensors` (or `.pt`).
-            editclip: EditCLIP as a CLIPModel folder.
+            editclip_ip2p: folder with `unet/` and `image_proj_model.safetensors` (or `.pt`); what it was trained with
+                stands in its `conditioning.json`, without which it is EditCLIP's hidden states.
+            editclip: its encoder as a CLIPModel folder: EditCLIP, or a plain CLIP where the conditioning says so.
             base: InstructPix2Pix pipeline folder; its VAE and scheduler are used.
             torch_dtype: type of all weights in memory.
 
         Raises:
-            InputError: a folder lacks something; the message names it.
+            InputError: a folder lacks something, or the encoder is not the one that the weights were trained with;
+                the message names it.
         """
+        conditioning = Conditioning.load(editclip_ip2p)
+        conditioning.check_encoder(editclip, editclip_ip2p)
         unused = dict.fromkeys(("text_encoder", "tokenizer", "unet", "safety_checker", "feature_extractor"))
         try:
             parts = StableDiffusionInstructPix2PixPipeline.from_pretrained(
@@ -109,27 +120,29 @@ class EditCLIPPipeline(DiffusionPipeline):
             )
         except (OSError, ValueError) as error:
             raise InputError(f"{base}: not an InstructPix2Pix pipeline folder ({error}).") from error
-        encoder = load_clip_model(editclip, torch_dtype).vision_model
+        encoder, processor = conditioning.load_encoder(editclip, torch_dtype)
         return cls(
             vae=parts.vae,
             unet=load_unet(editclip_ip2p, torch_dtype),
             scheduler=parts.scheduler,
             edit_encoder=encoder,
             image_proj_model=ImageProjModel.load(editclip_ip2p, torch_dtype),
-            feature_extractor=image_processor(editclip, encoder.embeddings.image_size),
+            feature_extractor=processor,
+            condition=conditioning.condition,
+            layer=conditioning.layer,
         )
 
     @torch.no_grad()
     def encode_exemplar(self, before: Image.Image | Images, after: Image.Image | Images) -> Tensor:
-        """Context B×((1+N)·n)×C of the exemplars before → after: what depends on the exemplar alone.
+        """Context B×(L·n)×C of the exemplars before → after: what depends on the exemplar alone.
 
         Args:
             before: image or images before the edit.
             after: as many images after it.
         """
-        pixels = pair_pixels(_listed(before), _listed(after), self.feature_extractor)
-        pixels = pixels.to(self._execution_device, self.edit_encoder.dtype)
-        return self.image_proj_model(self.edit_encoder(pixels).last_hidden_state)
+        sides, device = (_listed(before), _listed(after)), self._execution_device
+        tokens = self.conditioning.tokens(self.edit_encoder, self.feature_extractor, *sides, device=device)
+        return self.image_proj_model(tokens)
 
     @torch.no_grad()
     def __call__(

@@ -101,11 +101,15 @@ def write_provenance(
     module: str,
     config: Any,
     inputs: Mapping[str, str | Path],
+    files: Mapping[str, str],
     seconds: float,
     threads: int | None = None,
     seed: int | None = None,
 ) -> None:
-    """Write the provenance of one artefact to `path`: code, config, versions, device, time, memory, input digests."""
+    """Write the provenance of one artefact to `path`: code, config, versions, device, time, memory, digests.
+
+    `files` says what the artefact consists of, name → fingerprint; by it the stage knows its own output again.
+    """
     status = _git("status", "--porcelain")
     write_json(
         path,
@@ -126,5 +130,6 @@ def write_provenance(
             "seconds": round(seconds, 3),
             "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             "inputs": {name: {"path": str(p), "sha256": path_digest(p)} for name, p in inputs.items()},
+            "files": files,
         },
     )

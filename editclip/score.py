@@ -17,7 +17,7 @@ in results/<run>/weights, unless --weights says otherwise. The micro run's own e
         --weights clip=clip-vit-large-patch14 editclip=EditCLIP --name mine --conditioning exemplar
 
 --out gets table1.csv (the row), table1.md (the same with intervals and the paper's rows), table1_full.csv (every
-metric, per family and type), the scores of every sample, and provenance.json.
+metric, per family and type), rows.csv (facts about the row), the scores of every sample, and provenance.json.
 """
 
 import argparse
@@ -37,22 +37,25 @@ from pathlib import Path
 from typing import Any
 
 from editclip import stage
-from editclip.config import checked_config
+from editclip.config.bench import BenchSettings
+from editclip.config.bindings import metric_encoders
+from editclip.config.section import checked
+from editclip.config.tables import Table
+from editclip.config.tree import Config, read_config
 from editclip.data import bench as benches
 from editclip.data.bench import Bench
-from editclip.editing.cards import CONDITIONINGS
+from editclip.editing.cards import CONDITIONINGS, editor_names, read_card
 from editclip.errors import InputError, nearest
 from editclip.metrics.families import FAMILIES
 from editclip.metrics.outputs import Outputs, collect
 from editclip.metrics.scores import Edit, Setting, write_family
 from editclip.provenance import ROOT, code_digest
-from editclip.storage import atomic_folder, cache_folder, file_digest, path_digest, write_json
+from editclip.storage import atomic_folder, cache_folder, file_digest, path_digest
 
 MODULE = "editclip.score"
-CONFIG, SCHEMA = ROOT / "config" / "micro.yaml", ROOT / "workflow" / "schemas" / "config.schema.yaml"
+CONFIG = ROOT / "config" / "micro.yaml"
 PAPER = ROOT / "paper" / "table1.csv"
 COUNTING = ("scikit-image", "scipy", "pandas")  # what else decides an answer, besides a cache key's own packages
-BENCH_KEYS = ("resolution", "max_pixels", "skip_incomplete", "expect", "strict")
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,7 @@ class Row:
     exemplars: str
 
 
-def read_bench(
-    given: Path, texts: Path | None, config: Mapping[str, Any], resolution: int | None, threads: int
-) -> Bench:
+def read_bench(given: Path, texts: Path | None, config: BenchSettings, resolution: int | None, threads: int) -> Bench:
     """The benchmark in `given`: a bench folder as it is, or a tree, of which one is built in the cache.
 
     Args:
@@ -89,7 +90,7 @@ def read_bench(
         return bench
     if texts is not None and not texts.is_file():
         raise InputError(f"the texts {texts} do not exist: editclip texts writes the rows to fill in")
-    settings = {key: config[key] for key in BENCH_KEYS} | {"name": given.resolve().name}
+    settings = config.model_dump(include=set(BenchSettings.model_fields)) | {"name": given.resolve().name}
     settings |= {"resolution": resolution} if resolution else {}
     if not given.is_dir():
         raise InputError(f"the benchmark {given} is not a folder")
@@ -112,33 +113,33 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def find_weights(config: Mapping[str, Any], given: Mapping[str, Path]) -> dict[str, Path]:
+def find_weights(config: Config, given: Mapping[str, Path]) -> dict[str, Path]:
     """The folders of all weights that metrics read: given, or made by the config's run, or of its source `path`.
 
     Raises:
         InputError: there is none, or a name is given that no metric reads.
     """
-    needed = sorted({name for family in FAMILIES.values() for name in family.weights})
+    encoders = metric_encoders(config)
+    needed = {role: encoders[name] for name, family in FAMILIES.items() for role in family.weights}
     for name in given:
         if name not in needed:
             raise InputError(
                 f'no metric reads the weights "{name}"{nearest(name, needed)}: give {" and ".join(needed)}'
             )
-    found = {}
-    for name in needed:
-        made, source = Path("results", config["run"]["name"], "weights", name), config["weights"][name]
-        found[name] = given.get(name) or (made if made.is_dir() else Path(source.get("path", made)))
-        if not found[name].is_dir():
+    folders = {}
+    for role, name in needed.items():
+        made = Path("results", config.run.name, "weights", name)
+        elsewhere = made if made.is_dir() else Path(getattr(config.weights[name], "path", made))
+        folders[role] = given.get(role) or elsewhere
+        if not folders[role].is_dir():
             raise InputError(
-                f"the weights {name} are not in {found[name]}: give --weights {name}=FOLDER, or make them with "
+                f"the weights {role} are not in {folders[role]}: give --weights {role}=FOLDER, or make them with "
                 f"snakemake --cores all {made}"
             )
-    return found
+    return folders
 
 
-def answer(
-    row: Row, outputs: Outputs, bench: Bench, weights: Mapping[str, Path], config: Mapping[str, Any], threads: int
-) -> Path:
+def answer(row: Row, outputs: Outputs, bench: Bench, weights: Mapping[str, Path], config: Config, threads: int) -> Path:
     """A folder of the cache with all that is written about a row; what is known already is not made again.
 
     Of the same images, settings and code the answer is found without pandas and torch, which take longer to import
@@ -153,8 +154,8 @@ def answer(
         threads: of torch.
     """
     lines = [_edits_row(seed, edit, outputs) for seed, group in outputs.edits.items() for edit in group]
-    settings = {name: config["metrics"][name] for name in ("batch_size", *FAMILIES)}
-    shown = [config["statistics"], config["run"]["label"], config["run"]["notice"], file_digest(PAPER)]
+    settings = config.metrics.model_dump(mode="json")
+    shown = [config.statistics.model_dump(), config.run.label, config.run.notice, file_digest(PAPER)]
     used = {name: path_digest(folder) for name, folder in weights.items()}
     code, device = code_digest(MODULE, *(family.module for family in FAMILIES.values())), stage.device()
     versions = [importlib.metadata.version(name) for name in COUNTING]
@@ -169,29 +170,41 @@ def answer(
 
 
 def _write_answer(
-    temporary: Path, row: Row, outputs: Outputs, bench: Bench, weights: Mapping[str, Path], config: Mapping[str, Any]
+    temporary: Path, row: Row, outputs: Outputs, bench: Bench, weights: Mapping[str, Path], config: Config
 ) -> None:
     """Fill the folder of `answer`."""
-    from editclip.report.row import write_row  # with pandas
+    from editclip.report.results import ResultFolders  # with pandas
+    from editclip.report.row import write_row
 
+    edits = {(row.name, seed): temporary / "edits" / row.name / f"seed={seed}" for seed in outputs.edits}
+    scores = {(row.name, name): temporary / "scores" / row.name / name for name in FAMILIES}
     for seed, group in outputs.edits.items():
         lines = [_edits_row(seed, edit, outputs) for edit in group]
-        place = temporary / "edits" / row.name / f"seed={seed}"
+        place = edits[row.name, seed]
         place.mkdir(parents=True)
-        write_json(place / "method.json", {"name": row.name, "conditioning": row.conditioning})
         with (place / "edits.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(lines)
-    settings = config["metrics"]
+    settings = config.metrics
     for name, family in FAMILIES.items():
-        place = temporary / "scores" / row.name / name
+        place = scores[row.name, name]
         place.mkdir(parents=True)
-        setting = Setting(settings[name], bench, weights, settings["batch_size"], stage.device())
+        setting = Setting(getattr(settings, name), bench, weights, settings.batch_size, stage.device())
         write_family(place, family.build(setting), row.name, outputs.edits, bench)
-    method = {"name": row.name, "exemplars": row.exemplars, "seeds": list(outputs.edits)}
-    found = [f"{row.name}: {problem}" for problem in outputs.problems()] + _squashed(outputs, bench)
-    write_row(temporary, bench.folder, method, config, PAPER, found, outputs.notes())
+    problems = [f"{row.name}: {problem}" for problem in outputs.problems()] + _squashed(outputs, bench)
+    folders = ResultFolders(bench.folder, edits, scores, runtime={})
+    write_row(temporary, _table(row, list(outputs.edits), config), folders, problems, outputs.notes())
+
+
+def _table(row: Row, seeds: list[int], config: Config) -> Table:
+    """The table that has this row alone."""
+    declaration: dict[str, Any] = {"rows": [row.name], "reference": None, "paper": str(PAPER)}
+    declaration |= {"bars": {}, "representation": None}
+    method: dict[str, Any] = {"editor": None, "weights": {}, "exemplars": row.exemplars, "seeds": seeds, "options": {}}
+    method |= {"label": row.name, "paper": "", "license": "", "trained_on": [], "conditioning": row.conditioning}
+    run = {"label": config.run.label, "notice": config.run.notice, "statistics": config.statistics.model_dump()}
+    return checked(Table, {"name": "table1", **run, "declaration": declaration, "methods": {row.name: method}})
 
 
 def _edits_row(seed: int, edit: Edit, outputs: Outputs) -> dict[str, Any]:
@@ -210,12 +223,17 @@ def _squashed(outputs: Outputs, bench: Bench) -> list[str]:
 
 def _row(arguments: argparse.Namespace) -> Row:
     """What is known of the method: from the arguments, or the method.json that the edits stage leaves."""
-    name = arguments.name or arguments.edits.resolve().name
-    if not re.fullmatch(r"[\w.+()-]+", name):
-        raise InputError(f"the name {name!r} is to be a folder's: give --name of letters, digits and . _ - + ( )")
+    name = arguments.edits.resolve().name if arguments.name is None else arguments.name
+    if not re.fullmatch(r"[\w+()-][\w.+()-]{0,99}", name):
+        raise InputError(
+            f"the name {name!r} is to be a folder's: give --name of up to 100 letters, digits and . _ - + ( ), "
+            "that does not start with a dot"
+        )
     cards = sorted(arguments.edits.rglob("method.json"))
     card = json.loads(cards[0].read_text(encoding="utf-8")) if cards else {}
-    conditioning = arguments.conditioning or card.get("conditioning", "unknown")
+    conditioning = arguments.conditioning
+    if conditioning is None:
+        conditioning = read_card(card["editor"]).conditioning if card.get("editor") in editor_names() else "unknown"
     return Row(name, conditioning, card.get("exemplars", "own"))
 
 
@@ -224,9 +242,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--edits", type=Path, required=True, help="the folder of outputs")
     parser.add_argument("--bench", type=Path, required=True, help="a tree in TOP-Bench's layout, or a bench folder")
     parser.add_argument("--texts", type=Path, help="texts.jsonl of a tree (default: the tree's own)")
-    parser.add_argument(
-        "--config", type=stage.config_value, default=str(CONFIG), help="a run's config (default: the micro run's)"
-    )
+    runs = "a run's config, with overlays if there are any (default: the micro run's)"
+    parser.add_argument("--config", type=Path, nargs="+", default=[CONFIG], help=runs)
     parser.add_argument("--weights", type=stage.weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--name", help="of the row (default: the folder's)")
     parser.add_argument("--conditioning", choices=CONDITIONINGS, help="what tells the method the edit, for the table")
@@ -240,19 +257,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line of `editclip score`."""
     given = _arguments(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    config = checked_config(given.config, SCHEMA)
+    batch = {"metrics": {"batch_size": given.batch_size}} if given.batch_size is not None else {}
+    config = read_config(*given.config, change=batch)
     row, weights = _row(given), find_weights(config, dict(given.weights))
-    bench = read_bench(given.bench, given.texts, config["bench"], given.resolution, given.threads)
-    outputs = collect(given.edits, bench, config["bench"]["max_pixels"], given.threads)
+    bench = read_bench(given.bench, given.texts, config.bench, given.resolution, given.threads)
+    outputs = collect(given.edits, bench, config.bench.max_pixels, given.threads)
     problems = outputs.problems()
     if problems and given.strict:
         raise InputError(f"{given.edits}: {'; '.join(problems)}")
-    config["metrics"] |= {"batch_size": given.batch_size or config["metrics"]["batch_size"]}
     inputs = {"bench": given.bench, "edits": given.edits, **weights, "paper": PAPER}
+    inputs |= {"texts": given.texts} if given.texts else {}
     out = given.out or Path("results", "scored", row.name)
-    if out.exists() and not (out / "table1.csv").is_file():  # it will be replaced
-        raise InputError(f"--out {out} exists and holds no earlier row: name another folder")
-    facts = {"module": MODULE, "config": config, "inputs": inputs, "threads": given.threads}
+    values = config.model_dump(mode="json", by_alias=True)
+    facts = {"module": MODULE, "config": values, "inputs": inputs, "force": given.force, "threads": given.threads}
     with stage.output_folder(out, **facts) as folder:
         made = answer(row, outputs, bench, weights, config, given.threads)
         shutil.copytree(made, folder, dirs_exist_ok=True)

@@ -49,6 +49,13 @@ def path_digest(path: str | Path) -> str:
     return digest([(r.as_posix(), file_digest(p)) for r, p in counted])
 
 
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a file, the target of a link; "" of what is neither, such as a pipe, which is not read."""
+    if path.is_symlink():
+        return os.readlink(path)
+    return file_digest(path) if path.is_file() else ""
+
+
 @functools.cache
 def package_versions() -> dict[str, str]:
     """Versions of those `PACKAGES` that are installed."""
@@ -79,13 +86,14 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield an empty temporary folder; when the block succeeds it replaces `path`, else it is removed.
 
-    What a killed process has left of an earlier one goes first.
+    What a killed process has left of an earlier one goes first; its name is one that nobody gives a folder of theirs.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[a-z0-9_]' * 8}"):  # as tempfile names them
+    prefix = f".{path.name}.unfinished-"
+    for left in path.parent.glob(glob.escape(prefix) + "[a-z0-9_]" * 8):  # as tempfile names them
         shutil.rmtree(left, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix))
     temporary.chmod(0o755)
     try:
         yield temporary

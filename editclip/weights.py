@@ -6,12 +6,10 @@ r"""Weights that are not trained here: fetched from a path or a model hub, check
 
 import os
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field
+from typing import Any
 
 from editclip import stage
-from editclip.config.section import Section, checked
+from editclip.config.section import checked
 from editclip.config.weights import HubWeights, LocalWeights
 from editclip.errors import InputError
 from editclip.recipes.kinds import check_folder, read_kind
@@ -56,12 +54,6 @@ def linked(kind: str, origin: Path, out: Path) -> None:
         os.symlink(file.resolve(), link)
 
 
-class Entry(Section):
-    """Weights that lie somewhere."""
-
-    entry: Annotated[LocalWeights | HubWeights, Field(discriminator="source")]
-
-
 def main() -> None:
     """Command line of this stage."""
     arguments = stage.parser(__doc__)
@@ -69,11 +61,17 @@ def main() -> None:
     described = "kind, source, path (or repo and revision), sha256"
     arguments.add_argument("--config", type=stage.config_value, required=True, help=described)
     given = arguments.parse_args()
-    entry = checked(Entry, {"entry": given.config}, f"weights.{given.name}").entry
+    hub = isinstance(given.config, dict) and given.config.get("source") == "hub"
+    section: type[LocalWeights | HubWeights] = HubWeights if hub else LocalWeights
+    entry = checked(section, given.config, f"weights.{given.name}")
     origin = origin_of(given.name, entry)
     inputs = {"origin": origin}  # its digest is what `sha256` pins, its name what `revision` does
-    config = entry.model_dump(mode="json")
-    with stage.output_folder(given.out, module="editclip.weights", config=config, inputs=inputs) as folder:
+    facts: dict[str, Any] = {
+        "module": "editclip.weights",
+        "config": entry.model_dump(mode="json"),
+        "force": given.force,
+    }
+    with stage.output_folder(given.out, inputs=inputs, **facts) as folder:
         linked(entry.kind, origin, folder)
 
 

@@ -79,6 +79,7 @@ def test_provenance_names_code_config_inputs_and_cost(tmp_path: Path) -> None:
         module="editclip.storage",
         config={"steps": 3},
         inputs={"it": tmp_path / "input"},
+        files={"a": "0"},
         seconds=1.5,
         threads=2,
         seed=7,

@@ -78,15 +78,14 @@ def test_dot_files_do_not_enter_a_digest(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_neither_digested_nor_kept(tmp_path: Path) -> None:
-    for name in (".weights.abcd_123", ".weights.more.abcd_123", ".weights", "weights.abcd_123"):
+    others = {".weights.abcd_123", ".weights.more.unfinished-abcd_123", ".weights", "weights.unfinished-abcd_123"}
+    for name in (".weights.unfinished-abcd_123", *others):
         (tmp_path / name).mkdir()
         (tmp_path / name / "half").write_text("written")
     before = path_digest(tmp_path)
     with atomic_folder(tmp_path / "weights") as temporary:
         (temporary / "model").write_text("whole")
-    assert {p.name for p in tmp_path.iterdir()} == {
-        ".weights.more.abcd_123", ".weights", "weights.abcd_123", "weights",
-    }  # fmt: skip
+    assert {p.name for p in tmp_path.iterdir()} == {*others, "weights"}
     (tmp_path / ".weights" / "half").write_text("changed")
     (tmp_path / "weights" / "model").unlink()
     assert path_digest(tmp_path) == before

@@ -135,7 +135,7 @@ def main() -> None:
     given = parser.parse_args()
     inputs = {"checkpoint": given.checkpoint, "base": given.base}
     module = "baselines.prompt_diffusion.convert"
-    with stage.output_folder(given.out, module=module, config=None, inputs=inputs) as folder:
+    with stage.output_folder(given.out, module=module, config=None, inputs=inputs, force=given.force) as folder:
         base = StableDiffusionPipeline.from_pretrained(
             given.base, safety_checker=None, requires_safety_checker=False, local_files_only=True
         )

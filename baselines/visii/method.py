@@ -86,7 +86,7 @@ class VISII:
 
         Returns:
             For each exemplar `embedding`, the learnt instruction, and `initial_embedding`, the caption it started from,
-            both 1×L×C; `caption`, that caption's UTF-8 bytes; `eos`, the position of its end token; and of every step in order
+            both 1×L×C; `caption`, that caption's UTF-8 bytes; `eos`, the position of its end token; and step by step
             `timesteps`, `mse` and `cosine` (to CLIP's edit direction, clamped).
 
         Raises:

@@ -118,15 +118,14 @@ def _known(name: str, who: str, weights: Mapping[str, Weights]) -> str:
     return name
 
 
-def check_references(config: "Config") -> None:
-    """Check that every name that a section mentions is there, and that all weights that are needed can be had.
+def check_names(config: "Config") -> None:
+    """Check that every name that a section mentions is there.
 
     Args:
         config: with its entries bound.
 
     Raises:
-        InputError: a table names an unknown method, somebody needs weights that are not there, that lie in no folder,
-            or that a hub would give in no particular revision.
+        InputError: a table names an unknown method, or somebody needs weights that are not there.
     """
     for table, declared in config.tables.items():
         for row in declared.rows:
@@ -135,6 +134,15 @@ def check_references(config: "Config") -> None:
                     f'config value tables.{table}.rows: there is no method "{row}"{nearest(row, config.methods)}; '
                     f"known: {', '.join(config.methods)}"
                 )
+    needed_weights(config)
+
+
+def check_sources(config: "Config") -> None:
+    """Check that all weights that a run needs can be had, as far as can be told before any job.
+
+    Raises:
+        InputError: some lie in no folder, or a hub would give them in no particular revision.
+    """
     for name in needed_weights(config):
         entry = config.weights[name]
         if isinstance(entry, LocalWeights) and not Path(entry.path).is_dir():

@@ -105,7 +105,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def _section(model: type[BaseModel], own: Mapping[str, Any]) -> Iterator[str]:
     source = model.model_fields.get("source")
-    choice = f" (`source: {source.annotation.__args__[0]}`)" if source and source.annotation else ""  # type: ignore[attr-defined]
+    choice = f" (`source: {source.annotation.__args__[0]}`)" if source and source.annotation else ""
     yield f"{(model.__doc__ or '').strip()}{choice}\n\n{_table(model, own)}"
 
 

@@ -1,14 +1,150 @@
-"""Tables: which methods are rows, and what they are held against."""
+"""Tables: which methods are rows, what they are held against, and what a table's stages are told of them."""
 
-from editclip.config.section import Distinct, Name, Section, Text
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from editclip.config.run import Seeds, Statistics
+from editclip.config.section import Distinct, Dotted, Name, Number, Section, Text
+
+
+class Bar(Section):
+    """What a value has to reach, set before the run."""
+
+    at_least: Number | None = None
+    """the smallest value that meets the bar"""
+    at_most: Number | None = None
+    """the largest value that meets the bar; one of the two"""
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Self:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("a bar is either at_least or at_most some number; give one of them")
+        return self
+
+    def met(self, value: float) -> bool:
+        """Whether `value` meets the bar."""
+        return value >= self.at_least if self.at_least is not None else value <= (self.at_most or 0)
+
+    def __str__(self) -> str:
+        return f"at most {self.at_most:g}" if self.at_least is None else f"at least {self.at_least:g}"
+
+
+class MetricBar(Bar):
+    """A bar for the mean of a metric over the whole bench."""
+
+    metric: Name
+    """as the scores call it, such as closer or ec2ec"""
+    rows: Distinct[Text]
+    """the rows that it was set for"""
+
+
+class EncoderBar(Bar):
+    """A bar for a measure of an encoder's representation."""
+
+    measure: Name
+    """such as retrieval_edit or same_edit_auc"""
+    encoder: Name
+    """the encoder that it was set for: one of those of `representation` in the config"""
 
 
 class TableDeclaration(Section):
     """One table."""
 
-    rows: Distinct[Name]
+    rows: Distinct[Text] = Field(min_length=1)
     """methods, in order"""
-    reference: Name | None
-    """the row that differences are taken from"""
+    reference: Text | None
+    """the row that differences are taken from; null = no differences"""
     paper: Text | None
-    """the published table, as CSV"""
+    """the published table, as CSV; null = there is none"""
+    bars: list[MetricBar]
+    """what means have to reach in some rows, set before the run"""
+    representation: list[EncoderBar] | None
+    """what measures of representations have to reach, if the config has any measured; null = the table's evidence says
+    nothing of representations"""
+
+    @model_validator(mode="after")
+    def _names_are_rows(self) -> Self:
+        named = {"reference": [self.reference] if self.reference else []}
+        named |= {f"bars[{i}].rows": bar.rows for i, bar in enumerate(self.bars)}
+        for key, names in named.items():
+            for name in names:
+                if name not in self.rows:
+                    known = ", ".join(self.rows)
+                    raise ValueError(f'{key} names "{name}", which is no row of the table; its rows: {known}')
+        barred = [(bar.metric, row) for bar in self.bars for row in bar.rows]
+        for metric, row in barred:
+            if barred.count((metric, row)) > 1:
+                raise ValueError(f"bars has two bars for {metric} of {row}; keep one")
+        return self
+
+    def bar(self, metric: str, row: str) -> MetricBar | None:
+        """The bar for a metric's mean in a row, if there is one."""
+        return next((bar for bar in self.bars if bar.metric == metric and row in bar.rows), None)
+
+
+class TableMethod(Section):
+    """A method as the stages of a table know it: its entry of the config, resolved, and its card."""
+
+    editor: Dotted | None
+    """the module; None for outputs of unknown origin"""
+    weights: dict[str, Name]
+    """role: name of the weights, complete"""
+    exemplars: Literal["own", "shuffled"]
+    """whose exemplars it is fed"""
+    seeds: Seeds
+    """its repetitions"""
+    options: dict[str, Any]
+    """all options of the card, those that the entry leaves out at their defaults"""
+    label: Text
+    """name for people"""
+    paper: str
+    """address of its paper"""
+    license: str
+    """licence of its code and weights"""
+    conditioning: str
+    """what tells it the edit: text, exemplar, none, or unknown"""
+    trained_on: list[str]
+    """data sets that its weights have seen"""
+
+    @property
+    def control(self) -> bool:
+        """Whether it shows what a metric gives for free rather than competes."""
+        return self.conditioning == "none" or self.exemplars == "shuffled"
+
+    def differs_in_exemplars_alone(self, other: "TableMethod") -> bool:
+        """Whether both are the same editor with the same options and weights, of which only one gets its own exemplars.
+
+        Among outputs of unknown origin nobody can tell.
+        """
+        mine, theirs = ((m.editor, m.options, m.weights) for m in (self, other))
+        return self.editor is not None and mine == theirs and self.exemplars != other.exemplars
+
+
+class Table(Section):
+    """All that the stages of one table need to know."""
+
+    name: Name
+    """of the table and its files"""
+    label: Text
+    """of the run"""
+    notice: str | None
+    """shown above the table"""
+    statistics: Statistics
+    """intervals and tests"""
+    declaration: TableDeclaration
+    """the config's entry"""
+    methods: dict[Text, TableMethod]
+    """the methods of its rows"""
+
+    @model_validator(mode="after")
+    def _rows_are_methods(self) -> Self:
+        for row in self.declaration.rows:
+            if row not in self.methods:
+                raise ValueError(f"methods lacks the row {row!r}; it has {list(self.methods)}")
+        return self
+
+    @property
+    def rows(self) -> dict[str, TableMethod]:
+        """The methods by name, in the order of the rows."""
+        return {name: self.methods[name] for name in self.declaration.rows}

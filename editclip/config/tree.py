@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from editclip.config.bench import Bench
-from editclip.config.bindings import bound_methods, bound_weights, check_references
+from editclip.config.bindings import bound_methods, bound_weights, check_names
 from editclip.config.methods import MethodEntry
 from editclip.config.metrics import Metrics, Representation
 from editclip.config.reading import merged, read_whole, with_likes_resolved
@@ -50,7 +50,7 @@ def checked_config(values: Mapping[str, Any]) -> Config:
     config = checked(Config, with_likes_resolved(values))
     weights = {name: _with_recipe(name, entry) for name, entry in bound_weights(config.weights).items()}
     config = config.model_copy(update={"weights": weights, "methods": bound_methods(config.methods, weights)})
-    check_references(config)
+    check_names(config)
     return config
 
 

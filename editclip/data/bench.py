@@ -226,7 +226,7 @@ def main() -> None:
     config = checked(BenchSettings, arguments.config, "bench").model_dump()
     if not arguments.root.is_dir():
         raise InputError(f"the benchmark {arguments.root} is not a folder")
-    options = {"module": MODULE, "config": config, "threads": arguments.threads}
+    options = {"module": MODULE, "config": config, "threads": arguments.threads, "force": arguments.force}
     with stage.output_folder(arguments.out, inputs={"root": arguments.root}, **options) as folder:
         build(arguments.root, config, folder, arguments.threads)
 

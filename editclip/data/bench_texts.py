@@ -11,7 +11,8 @@ from pathlib import Path
 from editclip import stage
 from editclip.data.tree import TEXTS, Texts, scan
 from editclip.errors import InputError
-from editclip.storage import atomic_file
+
+MODULE = "editclip.data.bench_texts"
 
 
 def template(root: Path) -> Iterator[dict[str, str]]:
@@ -38,7 +39,8 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True, help="tree in TOP-Bench's layout")
     arguments = parser.parse_args()
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in template(arguments.root)]
-    with atomic_file(arguments.out) as temporary:
+    facts = {"config": None, "inputs": {"root": arguments.root}, "force": arguments.force}
+    with stage.output_file(arguments.out, module=MODULE, **facts) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")
 
 

@@ -174,7 +174,8 @@ def main() -> None:
     section: type[WorldTriplets | WorldBench] = WorldTriplets if arguments.what == "triplets" else WorldBench
     config, seed = checked(section, arguments.config, arguments.what).model_dump(), arguments.seed
     inputs = {"triplets": arguments.triplets} if arguments.triplets else {}
-    with stage.output_folder(arguments.out, module=MODULE, config=config, inputs=inputs, seed=seed) as folder:
+    facts: dict[str, Any] = {"module": MODULE, "seed": seed, "force": arguments.force}
+    with stage.output_folder(arguments.out, config=config, inputs=inputs, **facts) as folder:
         if arguments.what == "triplets":
             write_triplets(folder, config, seed)
         else:

@@ -214,7 +214,7 @@ def main() -> None:
     """Command line of this stage."""
     given = _arguments()
     inputs: dict[str, Path] = {"bench": given.bench}
-    facts: dict[str, Any] = {"module": "editclip.editing.edits", "threads": given.threads}
+    facts: dict[str, Any] = {"module": "editclip.editing.edits", "threads": given.threads, "force": given.force}
     bench = Bench.load(given.bench)
     if given.command == "gather":
         inputs |= {f"shard {number}": folder for number, folder in enumerate(given.shards, 1)}

@@ -158,9 +158,9 @@ def main() -> None:
     (name, weights), *clips = args.encoders
     statistics, device = checked(Statistics, args.statistics, "statistics"), stage.device()
     inputs = {"triplets": args.triplets, name: weights, **dict(clips)}
-    with stage.output_folder(
-        args.out, module="editclip.metrics.representation", config=args.statistics, inputs=inputs, threads=args.threads
-    ) as folder:
+    facts: dict[str, Any] = {"module": "editclip.metrics.representation", "config": args.statistics}
+    facts |= {"threads": args.threads, "force": args.force}
+    with stage.output_folder(args.out, inputs=inputs, **facts) as folder:
         encoders: dict[str, Clip | EditCLIP] = {name: EditCLIP.load(weights, device)}
         encoders |= {clip: Clip.load(path, device) for clip, path in clips}
         pairs = Triplets(args.triplets, "test", 1)

@@ -227,7 +227,6 @@ def main(module: str, description: str | None, family_class: Any, argv: Sequence
     section = checked(family_class.section, args.config, "metrics")
     family = family_class(Setting(section, bench, weights, args.batch_size, stage.device()))
     inputs = {"bench": args.bench, "edits": args.edits, **weights}
-    with stage.output_folder(
-        args.out, module=module, config=args.config, inputs=inputs, threads=args.threads
-    ) as folder:
+    facts: dict[str, Any] = {"module": module, "threads": args.threads, "force": args.force}
+    with stage.output_folder(args.out, config=args.config, inputs=inputs, **facts) as folder:
         write_family(folder, family, args.method, edits, bench)

@@ -1,4 +1,4 @@
-"""The columns of Table 1 and the names, directions and meanings of every metric, in one place."""
+"""The columns of a table and the names, directions and meanings of every metric, in one place."""
 
 from dataclasses import dataclass
 
@@ -50,7 +50,7 @@ COLUMNS = {
     "psnr_inside": Column("PSNR inside", +1, "dB, output against ground truth inside the edit mask", 2),
     "wr_edit": Column("Win edit %", 0, "share of votes for EditCLIP against this row, edit quality", 1),
     "wr_pres": Column("Win pres. %", 0, "share of votes for EditCLIP against this row, preservation", 1),
-    "runtime_s": Column("Time s", -1, "seconds an edit, by itself, preparation of its exemplar included", None),
+    "runtime_s": Column("Time s", -1, "seconds per edit, by itself, preparation of its exemplar included", None),
     "runtime_amortised_s": Column(
         "Time s (amortised)", -1, "the same, preparation shared by the exemplar's queries", None
     ),

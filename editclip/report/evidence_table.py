@@ -1,4 +1,4 @@
-"""The evidence for the run's claims, `evidence.csv`, as an HTML table: claim, value with interval, bar, verdict.
+"""The evidence for a table's claims, evidence/<table>.csv, as an HTML table: claim, value with interval, bar, verdict.
 
 Columns: claim, group (a heading above its rows), estimate, low, high (its interval), n, bar (what the value is held
 against), met and note. A cell may be empty, and the texts of bar and n are shown as they are.
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from editclip.errors import InputError
-from editclip.report.results import read_table
+from editclip.report.files import read_table
 
 COLUMNS = ("claim", "group", "estimate", "low", "high", "n", "bar", "met", "note")
 VERDICTS = {"yes": ("met", "✓ met"), "no": ("missed", "✗ not met"), "": ("open", "–")}
@@ -23,9 +23,8 @@ def _numbers(row: Mapping[Any, str], path: Path) -> dict[str, str]:
     Raises:
         InputError: one of them is no number.
     """
-    given = {name: row[name] for name in ("estimate", "low", "high") if row[name]}
     values = {}
-    for name, text in given.items():
+    for name, text in ((name, row[name]) for name in ("estimate", "low", "high") if row[name]):
         try:
             values[name] = float(text)
         except ValueError:
@@ -37,7 +36,7 @@ def _numbers(row: Mapping[Any, str], path: Path) -> dict[str, str]:
 
 
 def evidence_html(path: Path, level: float) -> str:
-    """The table of `path`, an evidence.csv, of class "evidence"; its style is in the page's style sheet.
+    """The table of `path`, the evidence of a table, of class "evidence"; its style is in the page's style sheet.
 
     Args:
         path: the file.

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from editclip.errors import InputError
 from editclip.report.columns import column
-from editclip.report.render import is_control
+from editclip.report.render_headline import controls
 
 INK, SOFT, LINE, BAND = "#1f2430", "#6b7280", "#d7dae0", "#f5f6f8"
 ACCENT = "#2f6fb0"
@@ -63,28 +63,28 @@ class Look:
                 "markerfacecolor": "white" if self.control else self.colour}  # fmt: skip
 
 
-def looks(table: pd.DataFrame) -> dict[str, Look]:
-    """The look of every row of table1.csv, by method, in the table's order."""
-    controls = table.apply(is_control, axis=1)
-    found = {}
-    for control, rows in table.groupby(controls, sort=False):
-        for i, method in enumerate(rows["method"]):
-            colour = GREY if control else COLOURS[i % len(COLOURS)]
-            found[method] = Look(colour, MARKERS[i % len(MARKERS)], bool(control))
-    return {method: found[method] for method in table["method"]}
+def looks(facts: pd.DataFrame) -> dict[str, Look]:
+    """The look of every row of rows.csv, by method, in the table's order."""
+    counts, result = {False: 0, True: 0}, {}
+    for method in facts["method"]:
+        control = method in controls(facts)
+        i = counts[control]
+        counts[control] += 1
+        result[method] = Look(GREY if control else COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], control)
+    return result
 
 
 def measured(full: pd.DataFrame, scope: str, metrics: Sequence[str]) -> list[str]:
-    """Those of `metrics` that have a value somewhere in `scope` of table1_full.csv."""
+    """Those of `metrics` that have a value somewhere in `scope` of <table>_full.csv."""
     known = full.loc[(full["scope"] == scope) & full["mean"].notna(), "metric"]
     return [metric for metric in metrics if (known == metric).any()]
 
 
 def overall(full: pd.DataFrame, methods: Mapping[str, Look], metrics: Sequence[str]) -> Figure:
-    """Mean and interval of every method over the whole bench: a panel a metric, a line a method.
+    """Mean and interval of every method over the whole bench: one panel per metric, one line per method.
 
     Args:
-        full: table1_full.csv; without its columns low and high, only the means are drawn.
+        full: <table>_full.csv; without its columns low and high, only the means are drawn.
         methods: what `looks` gives; the lines, in order.
         metrics: the panels, in order, at least one.
     """
@@ -109,13 +109,13 @@ def overall(full: pd.DataFrame, methods: Mapping[str, Look], metrics: Sequence[s
 
 
 def by_scope(full: pd.DataFrame, methods: Mapping[str, Look], scope: str, metrics: Sequence[str]) -> Figure:
-    """Mean and interval per edit type or family: a panel a metric, a band a type, a line in it a method.
+    """Mean and interval per edit type or family: one panel per metric, one band per type, in it one line per method.
 
     Bands are sorted by the mean of the methods (not the controls) in the first metric, the hardest on top. Controls
     share the last line of a band.
 
     Args:
-        full: table1_full.csv; without its columns low and high, only the means are drawn.
+        full: <table>_full.csv; without its columns low and high, only the means are drawn.
         methods: what `looks` gives.
         scope: "type" or "family".
         metrics: the panels, in order.
@@ -124,7 +124,7 @@ def by_scope(full: pd.DataFrame, methods: Mapping[str, Look], scope: str, metric
         InputError: the table lacks one of the metrics in that scope.
     """
     if missing := set(metrics) - set(measured(full, scope, metrics)):
-        raise InputError(f"table1_full.csv has no rows of {min(missing)!r} per {scope}: score that metric first")
+        raise InputError(f"the full table has no rows of {min(missing)!r} per {scope}: score that metric first")
     shown = full[(full["scope"] == scope) & full["mean"].notna()]
     rivals = [m for m, look in methods.items() if not look.control] or list(methods)
     first = shown[(shown["metric"] == metrics[0]) & shown["method"].isin(rivals)].groupby("scope_value")["mean"].mean()
@@ -183,7 +183,7 @@ def heat_map(full: pd.DataFrame, metric: str, methods: Sequence[str] | None = No
     """A heat map of `metric`, edit types (grouped by family) down and methods across, the mean in each cell.
 
     Args:
-        full: table1_full.csv.
+        full: <table>_full.csv.
         metric: a metric of it.
         methods: columns, in order; all by default.
 
@@ -192,7 +192,7 @@ def heat_map(full: pd.DataFrame, metric: str, methods: Sequence[str] | None = No
     """
     rows = full[(full["scope"] == "type") & (full["metric"] == metric)]
     if rows.empty:
-        raise InputError(f"table1_full.csv has no rows of {metric!r} per type: score that metric first")
+        raise InputError(f"the full table has no rows of {metric!r} per type: score that metric first")
     wide = rows.pivot(index="scope_value", columns="method", values="mean")
     wide = wide[list(methods or rows["method"].unique())].dropna(axis=1, how="all")
     better, decimals = column(metric).better, min(column(metric).decimals or 2, 2)

@@ -9,61 +9,69 @@ from typing import Any
 
 import pandas as pd
 
-from editclip.report.results import read_json
+from editclip.report.files import read_json
 
 SHORT = 12  # hex digits shown of a digest
 OF_SEEDS = ("edits", "shards")  # folders of <method>/<seed>/
-OF_METHODS = (*OF_SEEDS, "prepared", "scores", "runtime")  # folders of <method>/
+# What the folders of a run are of: entries of this section of the config.
+SECTIONS = {"weights": "weights", "tables": "tables", "prepared": "methods", "shards": "methods", "edits": "methods",
+            "scores": "methods", "runtime": "methods"}  # fmt: skip
 STAGES = ("Stage", "Jobs", "Minutes", "Peak memory MiB", "Threads", "Device", "Code")
 
 
-def provenances(run: Path) -> dict[Path, dict[str, Any]]:
+Provenances = Mapping[Path, Mapping[str, Any]]
+
+
+def provenances(run: Path, config: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
     """Every provenance.json behind the tables of `run`, by its place in it.
 
-    What a killed job left (dot-folders) is passed over, and so are methods and seeds that the config no longer has:
-    their outputs stay in the folder.
+    What a killed job left (dot-folders) is passed over, and so are weights, methods, seeds and tables that the config
+    no longer has: their outputs stay in the folder.
+
+    Args:
+        run: folder of the run.
+        config: its effective config.
 
     Raises:
-        InputError: the tables have no provenance.
+        InputError: a file is no JSON, or a table of the config has no provenance.
     """
-    config = read_json(run / "tables" / "provenance.json")["config"]
-    seeds = {m["name"]: [f"seed={s}" for s in m["seeds"] or config["seeds"]] for m in config["methods"]}
+    seeds = {name: entry["seeds"] or config["run"]["seeds"] for name, entry in config["methods"].items()}
 
     def belongs(path: Path) -> bool:
         kind, *rest = path.parts
-        if any(part.startswith(".") for part in path.parts) or (kind in OF_METHODS and rest[0] not in seeds):
+        section = SECTIONS.get(kind)
+        if any(part.startswith(".") for part in path.parts) or (section and rest[0] not in config[section]):
             return False
-        return kind not in OF_SEEDS or rest[1] in seeds[rest[0]]
+        return kind not in OF_SEEDS or rest[1] in [f"seed={seed}" for seed in seeds[rest[0]]]
 
-    found = sorted(p.relative_to(run) for p in run.rglob("provenance.json"))
-    return {p: read_json(run / p) for p in found if belongs(p)}
+    places = {path.relative_to(run) for path in run.rglob("provenance.json")}
+    places |= {Path("tables", name, "provenance.json") for name in config["tables"]}
+    return {place: read_json(run / place) for place in sorted(places) if belongs(place)}
 
 
-def facts(run: Path, made: Mapping[Path, Mapping[str, Any]]) -> list[tuple[str, str]]:
+def facts(run: Path, provenance: Provenances) -> list[tuple[str, str]]:
     """What one sentence says about the run: (name, text) of code, machine, packages, seeds, bench, weights and trunk.
 
     Args:
         run: folder of the run.
-        made: what `provenances` gives.
-
-    Raises:
-        InputError: the tables have no provenance.
+        provenance: what `provenances` gives.
     """
-    tables = read_json(run / "tables" / "provenance.json")
-    trained = [v for p, v in made.items() if p.parts[0] in ("weights", "shards")] or [tables]
-    edits = [run / p.parent for p in made if p.parts[0] == "edits"]
+    tables = [value for place, value in provenance.items() if place.parts[0] == "tables"]
+    computed = [v for place, v in provenance.items() if place.parts[0] in ("weights", "shards")] or tables
+    edits = [run / place.parent for place in provenance if place.parts[0] == "edits"]
     cards = [read_json(folder / "method.json") for folder in edits]
     bases = sorted({str(card["base_seed"]) for card in cards if "base_seed" in card})
     seeds = sorted({int(folder.name.removeprefix("seed=")) for folder in edits})
-    digests = sorted(weight_digests(made).items())
+    digests = sorted(weight_digests(provenance).items())
+    packages = [f"{name} {version}" for name, version in tables[0]["packages"].items()]
     lines = [
-        ("Code", ", ".join(dict.fromkeys(commit(v) for v in [tables, *made.values()]))),
+        ("Code", ", ".join(dict.fromkeys(commit(v) for v in [*tables, *provenance.values()]))),
         ("Seeds", f"base {', '.join(bases)}; repetitions {', '.join(map(str, seeds))}" if bases else ""),
         ("Bench", _bench(run)),
         ("Weights", ", ".join(f"{name} {value[:SHORT]}" for name, value in digests)),
-        ("LPIPS trunk", _trunk(run)),
-        ("Device", ", ".join(dict.fromkeys(str(v["device"]) for v in trained))),
-        ("Packages", ", ".join([f"Python {tables['python']}", *(f"{n} {v}" for n, v in tables["packages"].items())])),
+        ("LPIPS trunk", _trunk(run, provenance)),
+        ("Device", ", ".join(dict.fromkeys(str(v["device"]) for v in computed))),
+        ("Packages", ", ".join([f"Python {tables[0]['python']}", *packages])),
     ]
     return [(name, text) for name, text in lines if text]
 
@@ -76,9 +84,9 @@ def commit(provenance: Mapping[str, Any]) -> str:
     return f"git {code['commit'][:10]}" + (" with uncommitted changes" if code["dirty"] else "")
 
 
-def weight_digests(made: Mapping[Path, Mapping[str, Any]]) -> dict[str, str]:
+def weight_digests(provenance: Provenances) -> dict[str, str]:
     """Digest of every set of weights that a stage read, by name."""
-    inputs = [i for value in made.values() for i in value["inputs"].values()]
+    inputs = [i for value in provenance.values() for i in value["inputs"].values()]
     return {Path(i["path"]).name: i["sha256"] for i in inputs if Path(i["path"]).parent.name == "weights"}
 
 
@@ -90,21 +98,22 @@ def _bench(run: Path) -> str:
     return f"{bench['name']} at {bench['resolution']} px, digest {bench['digest'][:SHORT]}"
 
 
-def _trunk(run: Path) -> str:
-    cards = sorted(run.glob("scores/[!.]*/lpips/card.json"))
+def _trunk(run: Path, provenance: Provenances) -> str:
+    methods = [place.parts[1] for place in provenance if place.parts[0] == "scores"]
+    cards = [path for name in methods if (path := run / "scores" / name / "lpips" / "card.json").is_file()]
     if not cards:
         return ""
     lpips = read_json(cards[0])["lpips"]
     return ", ".join([lpips["trunk"], *(f"{net} {value[:SHORT]}" for net, value in lpips.get("networks", {}).items())])
 
 
-def stages(made: Mapping[Path, Mapping[str, Any]]) -> pd.DataFrame:
-    """What each stage took: columns `STAGES`, a row a set of weights, a method or a metric family.
+def stages(provenance: Provenances) -> pd.DataFrame:
+    """What each stage took: columns `STAGES`, one row per set of weights, method, metric family or table.
 
     Minutes are summed over a stage's jobs, some of which ran side by side; memory is the largest job's.
     """
     rows: dict[str, list[Mapping[str, Any]]] = {}
-    for path, value in made.items():
+    for path, value in provenance.items():
         rows.setdefault(_stage(path), []).append(value)
     table = []
     for name, jobs in rows.items():
@@ -120,7 +129,7 @@ def stages(made: Mapping[Path, Mapping[str, Any]]) -> pd.DataFrame:
 def _stage(path: Path) -> str:
     """Name of the stage that wrote a provenance.json, from its place in the run."""
     kind, *rest = path.parts
-    if kind == "scores":  # scores/<method>/<family>
+    if kind == "scores" and len(rest) == 3:  # <method>/<family>/
         return f"scores: {rest[1]}"
     names = {"shards": "edits", "edits": "gathering edits", "prepared": "exemplars"}
     return f"{names.get(kind, kind)}: {rest[0]}" if len(rest) > 1 and kind != "edits" else names.get(kind, kind)

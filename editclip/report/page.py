@@ -1,29 +1,32 @@
 """Write the report of a run: one HTML page with tables and pictures inside, and links to the files beside it.
 
-    python -m editclip.report.page --run results/<run> --config config/<run>.yaml --out results/<run>/report.html
+    python -m editclip.report.page --run results/<run> --out results/<run>/report.html
 
-Of the run folder it needs `bench/manifest.csv` and `tables/`, whose provenance holds the run's label and notice. Where
-they exist it shows `evidence.csv`, the notebooks' `figures/<notebook>/*.png` and `training.csv`, and links
+Of the run folder it needs `config.yaml`, `bench/manifest.csv` and `tables/<table>/` of every table of the config. Where
+they exist it shows `evidence/<table>.csv`, the notebooks' `figures/<notebook>/*.png` and `training.csv`, and links
 `notebooks/*.html`.
 """
 
 import base64
 import datetime
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import pandas as pd
 import yaml
 from markupsafe import Markup
 
 from editclip import stage
 from editclip.report import origin, render
+from editclip.report.beside_paper import sign_sentence
 from editclip.report.columns import MEASURED, column
 from editclip.report.evidence_table import evidence_html
-from editclip.report.results import read_json, read_numbers, read_samples, read_table
+from editclip.report.files import read_numbers, read_record, read_samples, read_table
+from editclip.report.render_full import versus_html
+from editclip.report.render_headline import headline_html
+from editclip.report.rows import honest_labels, prose, read_facts
 from editclip.storage import digest
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -46,78 +49,97 @@ def embedded(path: Path) -> str | None:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def honest_labels(table: pd.DataFrame, notice: str | None) -> list[str]:
-    """What a reader must know before the first number, from the config's notice and the notes of the table."""
-    notes = set("; ".join(table["notes"]).split("; "))
-    labels = [notice] if notice else []
-    if "lpips=random_trunk" in notes:
-        labels.append(
-            "LPIPS runs on a trunk with random weights (fixed seed), not on ImageNet's: no published value compares."
-        )
-    if "votes=none" in notes:
-        labels.append("No human judged these images: the win-rate columns are empty.")
-    return labels
+def table_section(run: Path, name: str, level: float) -> dict[str, Any]:
+    """What the page shows of one table.
+
+    Args:
+        run: folder of the run.
+        name: of the table.
+        level: confidence level of the intervals.
+
+    Raises:
+        InputError: one of the table's files is missing or incomplete.
+    """
+    folder, evidence = run / "tables" / name, run / "evidence" / f"{name}.csv"
+    facts = read_facts(folder)
+    cells = read_numbers(folder / f"{name}.csv", ("method",))
+    full = read_numbers(folder / f"{name}_full.csv", ("scope", "method", "metric", "low", "high"))
+    section: dict[str, Any] = {"name": name, "title": render.title(name), "versus": None, "evidence": None}
+    path = folder / f"{name}_vs_paper.csv"
+    if path.is_file() and len(versus := read_numbers(path, ("method", "metric", "ours", "paper", "same_sign"))):
+        section |= {"versus": Markup(versus_html(versus)), "signs": sign_sentence(versus)}
+    if evidence.is_file():
+        section["evidence"] = Markup(evidence_html(evidence, level))
+    labels = [
+        row["method"] + ("" if row["label"] == row["method"] else f" ({row['label']})") for _, row in facts.iterrows()
+    ]
+    return section | {
+        "cells": Markup(headline_html(cells, full, facts)),
+        "notes": list(zip(labels, prose(facts), strict=True)),
+    }
 
 
-def page(run: Path, out: Path, config: Mapping[str, Any] | None) -> str:
+def page(run: Path, out: Path) -> str:
     """The report of `run` as HTML, with links relative to `out`.
 
     Args:
         run: folder of the run.
         out: where the page will stand.
-        config: the whole config of the run, shown with its digest; None where it is not known.
 
     Raises:
-        InputError: the bench manifest, a table or its provenance is missing.
+        InputError: the config, the bench manifest, a table or its provenance is missing.
     """
-    tables = read_json(run / "tables" / "provenance.json")["config"]
+    config = read_record(run)
+    names, level, notice = list(config["tables"]), config["statistics"]["level"], config["run"]["notice"]
+    sections = [table_section(run, name, level) for name in names]
     samples = read_samples(run / "bench")
-    table = read_numbers(run / "tables" / "table1.csv", ("method", "conditioning", "notes"))
-    full = read_numbers(run / "tables" / "table1_full.csv", ("scope", "method", "metric", "low", "high"))
-    versus = read_numbers(run / "tables" / "table1_vs_paper.csv", ("method", "metric", "ours", "paper", "same_sign"))
-    evidence, training = run / "evidence.csv", run / "figures" / "training" / "training.csv"
-    files = [*sorted((run / "notebooks").glob("[!.]*.html")), *sorted((run / "tables").glob("table*")), evidence]
-    made = origin.provenances(run)
-    facts = origin.facts(run, made)
-    if config is not None:
-        facts.insert(1, ("Config", f"{config['run']['name']}, digest {digest(config)[: origin.SHORT]}"))
+    training = run / "figures" / "training" / "training.csv"
+    labels = [label for name in names for label in honest_labels(read_facts(run / "tables" / name), notice)]
+    rows = {row for table in config["tables"].values() for row in table["rows"]}
+    provenance = origin.provenances(run, config)
+    facts = origin.facts(run, provenance)
+    facts.insert(1, ("Config", f"{config['run']['name']}, digest {digest(config)[: origin.SHORT]}"))
     loader = jinja2.FileSystemLoader(TEMPLATES)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.get_template("report.html.j2").render(
-        label=tables["label"],
-        labels=honest_labels(table, tables["notice"]),
+        label=config["run"]["label"],
+        labels=list(dict.fromkeys(labels)),
         css=Markup(render.css()),
         samples=len(samples),
         types=len(samples[["group", "edit_type"]].drop_duplicates()),
-        methods=len(table),
+        methods=len(rows),
         date=datetime.date.today().isoformat(),
-        table=Markup(render.table1_html(table, full)),
-        level=tables["statistics"]["level"],
+        tables=sections,
+        level=level,
         legend=[(column(c).label, column(c).meaning) for c in MEASURED],
-        notes=list(zip(table["method"], table["notes"], strict=True)),
-        evidence=Markup(evidence_html(evidence, tables["statistics"]["level"])) if evidence.is_file() else None,
         pictures={name: embedded(run / "figures" / path) for name, path in PICTURES.items()},
         heat_maps=[(p.stem, embedded(p)) for p in sorted((run / "figures").glob(HEAT_MAPS))],
-        versus=Markup(render.versus_html(versus)) if len(versus) else None,
-        signs=render.sign_sentence(versus),
         training=Markup(render.plain_html(read_table(training, ("Model",)))) if training.is_file() else None,
-        files=[(p.name, Path(os.path.relpath(p, out.parent)).as_posix()) for p in files if p.is_file()],
+        files=[(p.name, Path(os.path.relpath(p, out.parent)).as_posix()) for p in _files(run, names)],
         facts=facts,
-        stages=Markup(render.plain_html(origin.stages(made))),
-        config=None if config is None else yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),
+        stages=Markup(render.plain_html(origin.stages(provenance))),
+        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
     )
+
+
+def _files(run: Path, names: Sequence[str]) -> list[Path]:
+    """The files that the page links: notebooks, and of every table its renderings, facts and evidence."""
+    files = sorted((run / "notebooks").glob("[!.]*.html"))
+    for name in names:
+        files += [p for p in sorted((run / "tables" / name).iterdir()) if p.name != "provenance.json"]
+        files.append(run / "evidence" / f"{name}.csv")
+    return [path for path in files if path.is_file()]
 
 
 def main() -> None:
     """Command line of the stage."""
     parser = stage.parser(__doc__)
     parser.add_argument("--run", type=Path, required=True, help="folder of the run, results/<run>")
-    parser.add_argument("--config", type=stage.config_value, help="the whole config of the run, to be shown")
     arguments = parser.parse_args()
-    inputs = {"tables": arguments.run / "tables"}
-    config = arguments.config
-    with stage.output_file(arguments.out, module="editclip.report.page", config=config, inputs=inputs) as file:
-        file.write_text(page(arguments.run, arguments.out, config), encoding="utf-8")
+    inputs = {"config": arguments.run / "config.yaml", "tables": arguments.run / "tables"}
+    facts: dict[str, Any] = {"module": "editclip.report.page", "config": None, "force": arguments.force}
+    with stage.output_file(arguments.out, inputs=inputs, **facts) as file:
+        file.write_text(page(arguments.run, arguments.out), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from PIL import Image
 
 from editclip.errors import InputError
 from editclip.report.figures import LINE, SOFT
-from editclip.report.results import read_table
+from editclip.report.files import read_table
 
 MINIMUM_SIDE = 128  # px on paper: smaller frames are enlarged
 
@@ -29,27 +29,27 @@ def enlarged(image: Image.Image, minimum: int = MINIMUM_SIDE) -> np.ndarray:
     return np.asarray(image.convert("RGB").resize(size, Image.Resampling.NEAREST))
 
 
-def grid_reference(run: Path, table: pd.DataFrame, wanted: str) -> tuple[pd.DataFrame, int]:
+def grid_reference(run: Path, facts: pd.DataFrame, wanted: str | None) -> tuple[pd.DataFrame, int]:
     """EditCLIP scores, over all its seeds, of the method by which the grid's samples are chosen, and its first seed.
 
     Args:
         run: folder of the run.
-        table: table1.csv.
-        wanted: that method; where the run has no EC2EC of it, the first method that is conditioned on something and has
+        facts: rows.csv of a table.
+        wanted: that method; where it is None or has no EC2EC, the first method that is conditioned on something and has
             some, else the first that has some.
 
     Raises:
         InputError: no method has any.
     """
-    methods = table["method"].tolist()
-    conditioned = table.loc[table["conditioning"] != "none", "method"].tolist()
-    for name in dict.fromkeys([wanted, *conditioned, *methods]):
+    seeds_of = dict(zip(facts["method"], facts["seeds"].str.split(), strict=True))
+    conditioned = facts.loc[facts["conditioning"] != "none", "method"].tolist()
+    for name in dict.fromkeys([wanted or "", *conditioned, *seeds_of]):
         folder = run / "scores" / name / "editclip"
-        seeds = sorted(int(path.stem.removeprefix("seed=")) for path in folder.glob("seed=*.csv"))
+        seeds = [seed for seed in sorted(map(int, seeds_of.get(name, []))) if (folder / f"seed={seed}.csv").is_file()]
         columns = ("sample_id", "metric", "value", "status")
-        found = [read_table(folder / f"seed={seed}.csv", columns) for seed in seeds]
-        if found and any(((f["metric"] == "ec2ec") & (f["status"] == "ok")).any() for f in found):
-            return pd.concat(found, ignore_index=True), seeds[0]
+        scores = [read_table(folder / f"seed={seed}.csv", columns) for seed in seeds]
+        if any(((frame["metric"] == "ec2ec") & (frame["status"] == "ok")).any() for frame in scores):
+            return pd.concat(scores, ignore_index=True), seeds[0]
     raise InputError(f"no method in {run / 'scores'} has EC2EC scores: run the editclip metrics first")
 
 
@@ -137,14 +137,14 @@ def grid_rows(
     A method without that seed shows its first one; an output that does not exist leaves a gap. A line is called by its
     edit type, after its caption where `captions` has one for each of `chosen`.
     """
-    made = {m: _outputs(run / "edits" / m, seed) for m in methods}
+    outputs = {m: _outputs(run / "edits" / m, seed) for m in methods}
     truth = bool((samples.loc[list(chosen), "ground_truth"] != "").any())
     titles = ["exemplar\nbefore", "exemplar\nafter", "query", *methods, *(["ground truth"] if truth else [])]
     lines = []
     for sample, caption in zip(chosen, captions or [""] * len(chosen), strict=True):
         row = {name: str(samples.loc[sample, name]) for name in samples.columns}
-        given = [row["exemplar_before"], row["exemplar_after"], row["query"]]
-        images = [*(run / "bench" / g for g in given), *(made[m].get(sample) for m in methods)]
+        inputs = [row["exemplar_before"], row["exemplar_after"], row["query"]]
+        images = [*(run / "bench" / name for name in inputs), *(outputs[m].get(sample) for m in methods)]
         if truth:
             images.append(run / "bench" / row["ground_truth"] if row["ground_truth"] else None)
         name = f"{caption}\n{row['edit_type']}" if caption else row["edit_type"]
@@ -156,21 +156,21 @@ def _outputs(folder: Path, seed: int) -> dict[str, Path]:
     wanted = folder / f"seed={seed}"
     if not wanted.is_dir():
         wanted = min(folder.glob("seed=*"), key=lambda p: int(p.name.removeprefix("seed=")), default=wanted)
-    made = read_table(wanted / "edits.csv", ("sample_id", "file", "status"))
-    made = made[made["status"] == "ok"]
-    return {s: wanted / f for s, f in zip(made["sample_id"], made["file"], strict=True)}
+    edits = read_table(wanted / "edits.csv", ("sample_id", "file", "status"))
+    edits = edits[edits["status"] == "ok"]
+    return {s: wanted / f for s, f in zip(edits["sample_id"], edits["file"], strict=True)}
 
 
-def grid(titles: Sequence[str], rows: Sequence[GridRow], given: int = 3) -> Figure:
-    """Draw the picture grid; the first `given` columns are what the methods get and stand apart."""
+def grid(titles: Sequence[str], rows: Sequence[GridRow], inputs: int = 3) -> Figure:
+    """Draw the picture grid; the first `inputs` columns are what the methods get and stand apart."""
     gap = 0.18
-    widths = [1.0] * given + [gap] + [1.0] * (len(titles) - given)
+    widths = [1.0] * inputs + [gap] + [1.0] * (len(titles) - inputs)
     size = (1.55 + 1.12 * len(titles), 0.7 + 1.12 * len(rows))
     figure, axes = plt.subplots(len(rows), len(widths), figsize=size, squeeze=False, width_ratios=widths,
                                 gridspec_kw={"wspace": 0.05, "hspace": 0.06})  # fmt: skip
     for i, row in enumerate(rows):
-        axes[i, given].axis("off")
-        cells = [*axes[i, :given], *axes[i, given + 1 :]]
+        axes[i, inputs].axis("off")
+        cells = [*axes[i, :inputs], *axes[i, inputs + 1 :]]
         for title, path, cell in zip(titles, row.images, cells, strict=True):
             _picture(cell, path)
             if i == 0:

@@ -1,8 +1,10 @@
 """The logs of the models that a run trained, and their curves: training loss and what was measured on held-out data."""
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -13,18 +15,6 @@ from matplotlib.figure import Figure
 from editclip.report.figures import COLOURS, SOFT
 
 VALIDATION = "validation/"
-# What a loss is, by the trained model; another model's axis says "loss".
-LOSSES = {  # in the order in which the models build on each other
-    "clip": "cross-entropy (nats)",
-    "clip_matched": "cross-entropy (nats)",
-    "vae": "weighted sum of L1, MSE, KL",
-    "text_to_image": "mean squared error",
-    "ip2p": "mean squared error",
-    "editclip": "cross-entropy (nats)",
-    "editclip_ip2p": "MSE + weighted LPIPS",
-    "prompt_diffusion": "mean squared error",
-    "prompt_diffusion_edits": "mean squared error",
-}
 SUMMARY = ("Model", "Steps", "Training loss", "Held out")
 # Axis of a validation metric: the first whose word its name has, else the name itself.
 UNITS = {"loss": "", "recall": "share", "cosine": "cosine", "psnr": "dB", "rank": "rank (1 = right one first)"}
@@ -39,17 +29,37 @@ class Panel:
     series: Mapping[str, "pd.Series[float]"]  # by label, indexed by step
 
 
-def read_logs(weights: Path) -> dict[str, pd.DataFrame]:
-    """The training log of every model under `weights` that was trained here, by name: step, loss and other columns."""
+def read_logs(weights: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """The training log of every set of weights that was trained here, by name: step, loss and other columns.
+
+    Args:
+        weights: the run's folder of weights.
+        names: the sets that the run's config names, in the order in which they are shown.
+    """
     logs = {}
-    for path in sorted(weights.glob("[!.]*/logs/metrics.jsonl")):
-        if path.is_symlink():  # of weights that were trained elsewhere and linked here
+    for name in names:
+        path = weights / name / "logs" / "metrics.jsonl"
+        if not path.is_file() or path.is_symlink():  # linked: trained elsewhere
             continue
         log = pd.read_json(path, lines=True)
         if {"step", "loss"} <= set(log.columns) and len(log) > 1:
-            logs[path.parent.parent.name] = log
-    order = [*LOSSES, *logs]
-    return dict(sorted(logs.items(), key=lambda item: order.index(item[0])))
+            logs[name] = log
+    return logs
+
+
+def loss_labels(weights: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """What the training loss of every set of weights is, for the axis of its curve: the `LOSS` of its kind, or "loss".
+
+    Args:
+        weights: the section of the run's config.
+    """
+    labels = {}
+    for name, entry in weights.items():
+        try:
+            labels[name] = str(importlib.import_module(str(entry.get("kind"))).LOSS)
+        except (ImportError, AttributeError):  # a kind that this checkout does not have, or that is not trained
+            labels[name] = "loss"
+    return labels
 
 
 def summary(logs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -63,8 +73,14 @@ def summary(logs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(SUMMARY))
 
 
-def panels(name: str, log: pd.DataFrame) -> list[Panel]:
-    """What is drawn of one model: the loss, with the held-out one where there is one, then each unit's metrics."""
+def panels(name: str, log: pd.DataFrame, loss: str = "loss") -> list[Panel]:
+    """What is drawn of one model: the loss, with the held-out one where there is one, then each unit's metrics.
+
+    Args:
+        name: of the model.
+        log: its training log.
+        loss: what its loss is.
+    """
     values = log.set_index("step")
     held = [c for c in values.columns if c.startswith(VALIDATION) and values[c].notna().any()]
     by_unit: dict[str, dict[str, pd.Series[float]]] = {"": {"training": values["loss"].dropna()}}
@@ -74,25 +90,26 @@ def panels(name: str, log: pd.DataFrame) -> list[Panel]:
         label = label.replace("loss", "held out", 1) if unit == "" else label
         by_unit.setdefault(unit, {})[label.replace("_", " ")] = values[column].dropna()
     title = name.replace("_", " ")
-    loss = Panel(f"{title}: loss", LOSSES.get(name, "loss"), by_unit.pop(""))
+    losses = Panel(f"{title}: loss", loss, by_unit.pop(""))
     curved = {u: series for u, series in by_unit.items() if max(map(len, series.values())) > 1}
-    return [loss, *(Panel(f"{title}: held out", unit, series) for unit, series in curved.items())]
+    return [losses, *(Panel(f"{title}: held out", unit, series) for unit, series in curved.items())]
 
 
-def curves(logs: Mapping[str, pd.DataFrame]) -> Figure:
-    """Training and validation curves of every model, a panel for each model and unit.
+def curves(logs: Mapping[str, pd.DataFrame], losses: Mapping[str, str]) -> Figure:
+    """Training and validation curves of every model, one panel per model and unit.
 
     Args:
         logs: what `read_logs` gives, at least one.
+        losses: what `loss_labels` gives.
     """
-    found = [panel for name, log in logs.items() for panel in panels(name, log)]
-    count = min(3, len(found))
-    rows = -(-len(found) // count)
+    drawn = [panel for name, log in logs.items() for panel in panels(name, log, losses.get(name, "loss"))]
+    count = min(3, len(drawn))
+    rows = -(-len(drawn) // count)
     figure, grid = plt.subplots(rows, count, figsize=(4.2 * count, 2.7 * rows), squeeze=False, layout="constrained")
     figure.get_layout_engine().set(h_pad=0.12)
-    for axes in grid.flat[len(found) :]:
+    for axes in grid.flat[len(drawn) :]:
         axes.axis("off")
-    for axes, panel in zip(grid.flat, found, strict=False):
+    for axes, panel in zip(grid.flat, drawn, strict=False):
         _draw(axes, panel)
     return figure
 

@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from editclip import stage
 from editclip.config.section import checked
@@ -72,7 +73,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         if state.is_main_process:
             config = {"kind": kind.name, "recipe": values}
-            facts = {"threads": arguments.threads, "seed": arguments.seed}
+            facts: dict[str, Any] = {"threads": arguments.threads, "seed": arguments.seed, "force": arguments.force}
             context = stage.output_folder(arguments.out, module=kind.training, config=config, inputs=folders, **facts)
             out = stack.enter_context(context)
         else:  # every process trains and saves, one of them for good

@@ -204,8 +204,8 @@ def denoising_loss(scheduler: DDPMScheduler, output: Tensor, noised: Noised) -> 
 def dropped_conditions(count: int, probability: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Which samples lose their edit condition and which their image condition (two B-long boolean tensors).
 
-    One uniform u per sample, p = `probability`: edit if u < 2p, image if p ≤ u < 3p; hence p of the samples lose the edit
-    only, p both, p the image only (InstructPix2Pix §3.2.1; EditCLIP keeps it with p = 0.05).
+    One uniform u per sample, p = `probability`: edit if u < 2p, image if p ≤ u < 3p; hence p of the samples lose the
+    edit only, p both, p the image only (InstructPix2Pix §3.2.1; EditCLIP keeps it with p = 0.05).
     """
     uniform = torch.rand(count, generator=generator)
     return uniform < 2 * probability, (uniform >= probability) & (uniform < 3 * probability)

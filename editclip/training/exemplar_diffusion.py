@@ -2,7 +2,8 @@
 
 InstructPix2Pix goes on training with EditCLIP's tokens of an exemplar in place of the instruction; the UNet and the
 projection of the tokens are trained, EditCLIP and the VAE are frozen (https://arxiv.org/abs/2503.20318, section 4; the
-details are the released training code's). The result is `unet/` and `image_proj_model.safetensors`.
+details are the released training code's). The result is `unet/`, `image_proj_model.safetensors` and
+`conditioning.json`, which says what the tokens were.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,15 +16,17 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
+from editclip.conditioning import Conditioning
 from editclip.data.triplets import Triplets
 from editclip.errors import InputError
 from editclip.metrics.perceptual import load_network
-from editclip.model import EditCLIP
 from editclip.patch_vae import load_vae
 from editclip.pipeline_parts import load_unet
 from editclip.projection import ImageProjModel
 from editclip.recipes.exemplar_diffusion import ExemplarDiffusionRecipe
+from editclip.storage import path_digest
 from editclip.training import diffusion, loop
 from editclip.training.diffusion import Latents
 from editclip.training.exemplars import Batch, exemplar_draw, mirrored
@@ -34,11 +37,13 @@ SPLIT_SEED = 42  # of the official held-out pairs of this stage, where the data 
 
 @dataclass
 class Parts:
-    """The networks of one training: `unet` and `projection` are trained, the others are frozen."""
+    """What one training works with: `unet` and `projection` are trained, the other networks are frozen."""
 
     unet: UNet2DConditionModel
     projection: ImageProjModel
-    encoder: EditCLIP
+    encoder: CLIPVisionModelWithProjection
+    processor: CLIPImageProcessorPil
+    conditioning: Conditioning
     scheduler: DDPMScheduler
     lpips: nn.Module | None
 
@@ -97,8 +102,8 @@ def training_loss(
         clean = latents.latents("edited", batch.pairs, generator, flips)
         noised = diffusion.add_noise(scheduler, clean, generator, recipe.timesteps)
         condition = latents.image_condition("original", batch.pairs, flips)
-        sides = (mirrored(images.to(device), flips) for images in batch.exemplars[1:])
-        tokens = parts.projection(parts.encoder.hidden_states(*sides))
+        before, after = (mirrored(images.to(device), flips) for images in batch.exemplars[1:])
+        tokens = parts.projection(parts.conditioning.tokens(parts.encoder, parts.processor, before, after))
         no_edit, no_image = (
             lost.to(device) for lost in diffusion.dropped_conditions(count, recipe.condition_dropout, generator)
         )
@@ -166,17 +171,19 @@ def run(job: Job[ExemplarDiffusionRecipe]) -> None:
     """Train and fill `job.out`."""
     recipe, base, device = job.recipe, job.weights["ip2p"], loop.device()
     vae = load_vae(base / "vae").to(device)
-    encoder = EditCLIP.load(job.weights["encoder"], device)
-    encoder.model.requires_grad_(False)
+    conditioning = Conditioning(recipe.condition, recipe.layer, path_digest(job.weights["encoder"]))
+    encoder, processor = conditioning.load_encoder(job.weights["encoder"])
     unet = start_unet(base, vae.config.latent_channels, recipe.unet_start)
     if recipe.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
-    width = encoder.model.vision_model.embeddings.embed_dim
+    width = conditioning.token_width(encoder.config)
     lpips = load_network(recipe.lpips_net, recipe.lpips_trunk) if recipe.lpips_weight else None
     parts = Parts(
         unet=unet.to(device),
         projection=ImageProjModel(unet.config.cross_attention_dim, width).to(device),
-        encoder=encoder,
+        encoder=encoder.requires_grad_(False).to(device),
+        processor=processor,
+        conditioning=conditioning,
         scheduler=DDPMScheduler.from_pretrained(str(base), subfolder="scheduler"),
         lpips=None if lpips is None else lpips.requires_grad_(False).to(device),
     )
@@ -191,3 +198,4 @@ def run(job: Job[ExemplarDiffusionRecipe]) -> None:
     train(parts, recipe, train_split, held_out, job.seed, checkpoints=job.checkpoints, logs=job.logs)
     unet.save_pretrained(job.out / "unet")
     parts.projection.save(job.out)
+    conditioning.save(job.out)

@@ -92,17 +92,19 @@ def test_stage_measures_the_test_split(tmp_path, monkeypatch) -> None:
         photo(seed).save(buffer, "PNG")
         return buffer.getvalue()
 
+    triplets = tmp_path / "triplets"
+    triplets.mkdir()
     for split, count in (("train", 2), ("validation", 2), ("test", 9)):
         rows = [
             {"original_prompt": "x", "original_image": {"bytes": png(i), "path": None}, "edit_prompt": f"do {i % 3}",
              "edited_prompt": "y", "edited_image": {"bytes": png(100 + i % 3), "path": None}, "edit_id": f"e{i % 3}"}
             for i in range(count)
         ]  # fmt: skip
-        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{split}-00000-of-00001.parquet")
+        pq.write_table(pa.Table.from_pylist(rows), triplets / f"{split}-00000-of-00001.parquet")
     editclip, clip = write_clip(tmp_path / "editclip", 6, 0), write_clip(tmp_path / "clip", 3, 1)
     monkeypatch.setattr(
         "sys.argv",
-        ["representation", "--triplets", str(tmp_path), "--editclip", str(editclip), "--clips", f"clip={clip}",
+        ["representation", "--triplets", str(triplets), "--editclip", str(editclip), "--clips", f"clip={clip}",
          "--statistics", json.dumps(STATISTICS), "--threads", "1", "--out", str(tmp_path / "out")],
     )  # fmt: skip
     representation.main()

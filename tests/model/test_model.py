@@ -11,8 +11,6 @@ from tiny_models import (
     OPENAI_MEAN,
     OPENAI_STD,
     SIZE,
-    TOKENS,
-    WIDTH,
     clip_config,
     image,
     pixels,
@@ -24,7 +22,7 @@ from torch.nn.functional import normalize
 from transformers import CLIPModel
 
 from editclip.errors import InputError
-from editclip.model import Clip, EditCLIP, clip_pixels, pair_pixels, widened
+from editclip.model import Clip, EditCLIP, clip_pixels, widened
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -87,17 +85,6 @@ def test_edit_features_are_unit_projections_of_both_images(encoder: EditCLIP) ->
     )
     direct = encoder.model.get_image_features(torch.tensor(stacked, dtype=torch.float32).permute(2, 0, 1)[None])
     assert (normalize(direct.pooler_output, dim=-1) - features[:1]).abs().max() < 1e-5
-
-
-def test_hidden_states_come_before_the_final_norm(encoder: EditCLIP) -> None:
-    sides = [image(0), image(1)], [image(2), image(3)]
-    tokens = encoder.hidden_states(*sides)
-    assert tokens.shape == (2, TOKENS, WIDTH)
-    vision = encoder.model.vision_model
-    pooled = encoder.model.visual_projection(vision.post_layernorm(tokens[:, 0]))  # the class token comes first
-    assert (normalize(pooled, dim=-1) - encoder.encode_edit(*sides)).abs().max() < 1e-6
-    everything = vision(pair_pixels(*sides, encoder.processor), output_hidden_states=True)
-    assert torch.equal(tokens, everything.hidden_states[-1])
 
 
 @pytest.mark.parametrize("size", [(SIZE, SIZE), (24, 24), (40, 20), (7, 13)])

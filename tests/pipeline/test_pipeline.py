@@ -1,6 +1,7 @@
 """The pipeline against loops written out by hand, the stock InstructPix2Pix pipeline and the released folder layout."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import pytest
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from safetensors.torch import load_file, save_file
-from tiny_models import SIZE, TOKENS, WIDTH, image, pixels, save_released, scheduler, unet, vae
+from tiny_models import SIZE, TOKENS, WIDTH, image, pixels, save_clip, save_released, scheduler, unet, vae
 
+from editclip.conditioning import Conditioning
 from editclip.errors import InputError
+from editclip.model import pair_pixels
 from editclip.pipeline import EditCLIPPipeline
 from editclip.pipeline_parts import load_unet
 from editclip.projection import ImageProjModel
+from editclip.storage import path_digest
 
 EXEMPLAR = (image(10), image(11))
 QUERIES = [image(seed) for seed in (20, 21, 22)]
@@ -132,8 +136,9 @@ def test_results_do_not_depend_on_the_batch(pipe: EditCLIPPipeline) -> None:
         latents(pipe, image=q, exemplar=e, generator=noise(s))
         for s, (q, e) in enumerate(zip(QUERIES, exemplars, strict=True))
     ]
-    assert (together - torch.cat(alone)).abs().max() < 1e-4
-    assert (together - reverse.flip(0)).abs().max() < 1e-4
+    rounding = 1e-5 * together.abs().max()  # kernels are chosen by the batch's shape, and steps carry it on
+    assert (together - torch.cat(alone)).abs().max() < rounding
+    assert (together - reverse.flip(0)).abs().max() < rounding
     assert (together[0] - together[1]).abs().max() > 0.1
 
 
@@ -177,6 +182,47 @@ def test_saved_pipeline_gives_the_same_images(pipe: EditCLIPPipeline, tmp_path: 
     again.set_progress_bar_config(disable=True)
     options = {"image": image(1), "exemplar": (image(30, (40, 24)), image(31, (40, 24)))}
     assert torch.equal(latents(pipe, **options, generator=noise(0)), latents(again, **options, generator=noise(0)))
+
+
+def released_with(released: dict[str, Path], root: Path, conditioning: Conditioning) -> dict[str, Path]:
+    """The released folders, but edited by a set that was trained on a plain CLIP's tokens."""
+    folders = {**released, "editclip_ip2p": root / "editclip_ip2p", "editclip": root / "clip"}
+    save_clip(folders["editclip"])
+    unet(8, seed=4).save_pretrained(folders["editclip_ip2p"] / "unet")
+    encoder, _ = conditioning.load_encoder(folders["editclip"])
+    ImageProjModel(WIDTH, conditioning.token_width(encoder.config)).save(folders["editclip_ip2p"])
+    replace(conditioning, encoder=path_digest(folders["editclip"])).save(folders["editclip_ip2p"])
+    return folders
+
+
+def test_saved_pipeline_keeps_its_conditioning(released: dict[str, Path], tmp_path: Path) -> None:
+    folders = released_with(released, tmp_path, Conditioning("channels", "projected"))
+    first = EditCLIPPipeline.from_released(**folders)
+    first.save_pretrained(tmp_path / "saved")
+    again = EditCLIPPipeline.from_pretrained(tmp_path / "saved")
+    assert (again.config.condition, again.config.layer) == ("channels", "projected")
+    # Equal weights at another alignment in memory: a product with a single row may round differently.
+    assert (again.encode_exemplar(*EXEMPLAR) - first.encode_exemplar(*EXEMPLAR)).abs().max() < 1e-5
+
+
+def test_released_folder_needs_no_conditioning_file(pipe: EditCLIPPipeline, released: dict[str, Path]) -> None:
+    assert not (released["editclip_ip2p"] / "conditioning.json").exists()
+    assert (pipe.config.condition, pipe.config.layer) == ("edit", "hidden")
+    hidden = pipe.edit_encoder.vision_model(pair_pixels([EXEMPLAR[0]], [EXEMPLAR[1]], pipe.feature_extractor))
+    assert torch.equal(pipe.encode_exemplar(*EXEMPLAR), pipe.image_proj_model(hidden.last_hidden_state))
+
+
+def test_weights_are_not_sampled_on_tokens_they_were_not_trained_on(released: dict[str, Path], tmp_path: Path) -> None:
+    folders = released_with(released, tmp_path, Conditioning("sum", "hidden"))
+    EditCLIPPipeline.from_released(**folders)
+    with pytest.raises(InputError, match="was trained with the encoder"):
+        EditCLIPPipeline.from_released(**{**folders, "editclip": released["editclip"]})
+    save_clip(tmp_path / "other", seed=9)
+    with pytest.raises(InputError, match="other: its digest is .*editclip_ip2p was trained with the encoder"):
+        EditCLIPPipeline.from_released(**{**folders, "editclip": tmp_path / "other"})
+    Conditioning("edit", "hidden").save(folders["editclip_ip2p"])  # as if somebody had trained it without noting
+    with pytest.raises(InputError, match="clip: 3 input channels, but condition 'edit' needs 6"):
+        EditCLIPPipeline.from_released(**folders)
 
 
 def test_projection_loads_from_both_layouts(tmp_path: Path) -> None:
@@ -229,6 +275,13 @@ def test_parts_that_do_not_fit_are_refused(pipe: EditCLIPPipeline) -> None:
     ):
         with pytest.raises(InputError, match=words):
             EditCLIPPipeline(**{**parts, name: part})
+    for conditioning, words in (
+        ({"condition": "sum"}, "the edit encoder: 6 input channels, but condition 'sum' needs 3"),
+        ({"layer": "projected"}, "edit encoder's width are 24, but must be 32"),
+        ({"layer": "last"}, "layer 'last' is not allowed"),
+    ):
+        with pytest.raises(InputError, match=words):
+            EditCLIPPipeline(**parts, **conditioning)
 
 
 def test_incomplete_folders_are_named(released: dict[str, Path], tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_another_prediction_type_is_refused() -> None:
 
 
 def test_condition_dropout_rates() -> None:
-    """5 % edit only, 5 % both, 5 % image only, 85 % none, from one uniform per sample (InstructPix2Pix and EditCLIP)."""
+    """5 % edit only, 5 % both, 5 % image only, 85 % none, from one draw per sample (InstructPix2Pix and EditCLIP)."""
     count = 40000
     edit, image = diffusion.dropped_conditions(count, 0.05, seeded(0))
     shares = [(edit & ~image), (edit & image), (~edit & image), (~edit & ~image)]

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import tiny_models as tiny
@@ -11,13 +11,15 @@ import training_toys as toys
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor, nn
 
+from editclip.conditioning import Condition, Conditioning, Layer
 from editclip.config.section import checked
 from editclip.data.triplets import Triplets
 from editclip.errors import InputError
 from editclip.metrics.perceptual import load_network
-from editclip.model import EditCLIP
+from editclip.model import pair_pixels
 from editclip.pipeline import EditCLIPPipeline
 from editclip.projection import ImageProjModel
+from editclip.storage import path_digest
 from editclip.training import contrastive, diffusion, exemplar_diffusion
 from editclip.training.exemplar_diffusion import ExemplarDiffusionRecipe, Parts, start_unet, training_loss
 from editclip.training.exemplars import Batch, exemplar_draw
@@ -27,6 +29,8 @@ RECIPE: dict[str, Any] = {
     "schedule": "constant",
     "resolution": 32,
     "unet_start": "inherited",
+    "condition": "edit",
+    "layer": "hidden",
     "projection_learning_rate": None,
     "exemplar": "self",
     "timesteps": "uniform",
@@ -90,11 +94,18 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def parts(folders: dict[str, Path]) -> Parts:
+    return parts_for(Conditioning("edit", "hidden"), folders["editclip"], folders)
+
+
+def parts_for(conditioning: Conditioning, encoder_folder: Path, folders: dict[str, Path]) -> Parts:
     torch.manual_seed(0)
+    encoder, processor = conditioning.load_encoder(encoder_folder)
     return Parts(
         unet=Recorder(tiny.unet(8)),
-        projection=ImageProjModel(tiny.WIDTH, tiny.WIDTH),
-        encoder=EditCLIP.load(folders["editclip"]),
+        projection=ImageProjModel(tiny.WIDTH, conditioning.token_width(encoder.config)),
+        encoder=encoder.requires_grad_(False),
+        processor=processor,
+        conditioning=conditioning,
         scheduler=DDPMScheduler.from_pretrained(str(folders["base"]), subfolder="scheduler"),
         lpips=load_network("alex", "random").requires_grad_(False),
     )
@@ -139,7 +150,8 @@ def test_loss_equals_one_worked_out_from_the_unets_input(
     assert float(noise.std()) == pytest.approx(1, abs=0.1)
     assert len(unet.timesteps.unique()) > COUNT // 2
     assert (condition - modes(latents, original)).abs().max() < 1e-6  # not scaled by 0.18215
-    tokens = parts.projection(parts.encoder.hidden_states(original, edited))
+    seen = pair_pixels(original, edited, parts.processor)
+    tokens = parts.projection(parts.encoder.vision_model(seen).last_hidden_state)
     assert torch.equal(unet.tokens, tokens)
 
     if predicts == "epsilon":
@@ -163,6 +175,25 @@ def test_loss_equals_one_worked_out_from_the_unets_input(
         assert (mine - theirs).abs().max() <= 1e-3 * theirs.abs().max()
 
 
+@pytest.mark.parametrize("layer", get_args(Layer))
+@pytest.mark.parametrize("condition", get_args(Condition))
+def test_pipeline_samples_on_the_tokens_that_were_trained_on(
+    latents: diffusion.Latents, folders: dict[str, Path], tmp_path: Path, condition: Any, layer: Any
+) -> None:
+    encoder = folders["editclip"]
+    if condition != "edit":
+        encoder = tmp_path / "clip"
+        tiny.save_clip(encoder)
+    conditioning = Conditioning(condition, layer, path_digest(encoder))
+    parts = parts_for(conditioning, encoder, folders)
+    run(parts, latents, lpips_share=0.1)
+    parts.unet.unet.save_pretrained(tmp_path / "out" / "unet")
+    parts.projection.save(tmp_path / "out")
+    conditioning.save(tmp_path / "out")
+    pipeline = EditCLIPPipeline.from_released(editclip_ip2p=tmp_path / "out", editclip=encoder, base=folders["base"])
+    assert torch.equal(pipeline.encode_exemplar(*Pairs().batch(list(range(COUNT)))), parts.unet.tokens)
+
+
 def test_lost_conditions_are_zeros(parts: Parts, latents: diffusion.Latents) -> None:
     run(parts, latents, condition_dropout=0.5)  # then every sample loses its edit, and those with u ≥ ½ the image
     assert not parts.unet.tokens.any()
@@ -177,11 +208,11 @@ def test_a_flip_mirrors_pair_and_exemplar_alike(parts: Parts, latents: diffusion
     found = run(parts, latents, flip_probability=1.0)
     original, edited = (side.flip(-1) for side in Pairs().batch(list(range(COUNT))))
     assert (parts.unet.sample[:, 4:] - modes(latents, original)).abs().max() < 1e-6
-    assert torch.equal(parts.unet.tokens, parts.projection(parts.encoder.hidden_states(original, edited)))
-    plain = Parts(parts.unet, parts.projection, parts.encoder, parts.scheduler, parts.lpips)
+    seen = pair_pixels(original, edited, parts.processor)
+    assert torch.equal(parts.unet.tokens, parts.projection(parts.encoder.vision_model(seen).last_hidden_state))
     mirrored = diffusion.Latents(latents.vae, Pairs(), cache=False)
     mirrored.triplets.batch = lambda indices: (original, edited)
-    assert float(run(plain, mirrored)["loss"].detach()) == pytest.approx(float(found["loss"].detach()), rel=1e-5)
+    assert float(run(parts, mirrored)["loss"].detach()) == pytest.approx(float(found["loss"].detach()), rel=1e-5)
 
 
 def test_overflowing_lpips_leaves_the_denoising_loss(parts: Parts, latents: diffusion.Latents) -> None:
@@ -239,12 +270,17 @@ def test_same_edit_needs_edit_ids(parts: Parts, latents: diffusion.Latents, tmp_
         )
 
 
+@pytest.mark.parametrize(("condition", "layer"), [("edit", "hidden"), ("channels", "projected")])
 def test_command_line_trains_what_the_pipeline_loads(
-    train: Any, triplets: Path, foundations: Path, tmp_path: Path
+    train: Any, triplets: Path, foundations: Path, tmp_path: Path, condition: str, layer: str
 ) -> None:
-    editclip = train(contrastive, CONTRASTIVE, tmp_path / "editclip", triplets=triplets, clip=foundations / "clip")
+    encoder = clip = foundations / "clip"
+    if condition == "edit":
+        encoder = train(contrastive, CONTRASTIVE, tmp_path / "editclip", triplets=triplets, clip=clip)
     options = {
         **RECIPE,
+        "condition": condition,
+        "layer": layer,
         "exemplar": "same_edit",
         "condition_dropout": 0.05,
         "flip_probability": 0.5,
@@ -256,9 +292,10 @@ def test_command_line_trains_what_the_pipeline_loads(
         tmp_path / "editclip_ip2p",
         triplets=triplets,
         ip2p=foundations / "ip2p",
-        encoder=editclip,
+        encoder=encoder,
     )
-    pipeline = EditCLIPPipeline.from_released(editclip_ip2p=out, editclip=editclip, base=foundations / "ip2p")
+    assert Conditioning.load(out) == Conditioning(condition, layer, path_digest(encoder))  # type: ignore[arg-type]
+    pipeline = EditCLIPPipeline.from_released(editclip_ip2p=out, editclip=encoder, base=foundations / "ip2p")
     pipeline.set_progress_bar_config(disable=True)
     images = Triplets(triplets, "validation", 32).batch([0])[0][0].permute(1, 2, 0).numpy()
     query = tiny.Image.fromarray(images)

@@ -3,6 +3,7 @@
 import fcntl
 
 from editclip.config.bindings import (
+    check_sources,
     metric_encoders,
     needed_weights,
     rows_of,
@@ -25,6 +26,7 @@ try:
         *(workflow.overwrite_configfiles or ["config/micro.yaml"]),
         change=workflow.config_settings.config,
     )
+    check_sources(CONFIG)
     METHODS = {name: CONFIG.methods[name] for name in rows_of(CONFIG)}
     CARDS = {name: read_card(method.editor) for name, method in METHODS.items()}
     NEEDED_WEIGHTS = needed_weights(CONFIG)
@@ -66,13 +68,13 @@ def alive():
 ALIVE = alive() if workflow.is_main_process else None
 
 
-def as_json(part):
+def as_json(part, sort_keys=True):
     """A part of the config as one command-line argument; Snakemake reruns a job when it changes."""
 
     def plain(value):
         return value.model_dump(mode="json", by_alias=True)
 
-    return json.dumps(part, sort_keys=True, ensure_ascii=False, default=plain)
+    return json.dumps(part, sort_keys=sort_keys, ensure_ascii=False, default=plain)
 
 
 def watched(folder):
@@ -121,9 +123,7 @@ def shards_of(method):
 
 def edit_code(method):
     """Digest of the runner's code and the method's own."""
-    return code_digest(
-        "editclip.editing.edits", editor_module(METHODS[method].editor)
-    )
+    return code_digest("editclip.editing.edits", editor_module(METHODS[method].editor))
 
 
 def prepared_for(wildcards):

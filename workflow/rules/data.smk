@@ -72,9 +72,7 @@ rule bench:
         ENVIRONMENT
     params:
         tree=lambda wildcards: TREE,
-        config=as_json(
-            CONFIG.bench.model_dump(include=set(BenchSettings.model_fields))
-        ),
+        config=as_json(CONFIG.bench.model_dump(include=set(BenchSettings.model_fields))),
         code=code_digest("editclip.data.bench"),
     message:
         "Building the benchmark's manifest and canonical frames"

@@ -1,102 +1,176 @@
 # Tables, notebooks and the report of the run, and their published copies in results/.
 
-TABLES = [
-    "table1.csv",
-    "table1.md",
-    "table1.tex",
-    "table1_full.csv",
-    "table1_full.md",
-    "table1_full.tex",
-]
+from editclip.report.notebook_code import imported_modules, reads
 
-EDITS = [f"{RUN}/edits/{m}/seed={s}" for m in METHODS for s in seeds_of(m)]
-SCORES = [f"{RUN}/scores/{m}/{family}" for m in METHODS for family in FAMILIES]
+# Copy in results/: file of the run.
+PUBLISHED = {
+    f"results/{table}{part}.{kind}": f"{RUN}/tables/{table}/{table}{part}.{kind}"
+    for table in CONFIG.tables
+    for part in ("", "_full")
+    for kind in ("csv", "md", "tex")
+}
 
 
-rule tables:
-    input:
-        bench=f"{RUN}/bench",
-        edits=EDITS,
-        scores=SCORES,
-        runtime=[f"{RUN}/runtime/{m}" for m in TIMED],
-        paper="paper/table1.csv",
+def table_method(name):
+    """What a table is told of a method: its entry with everything resolved, and what its card says for people."""
+    entry, card = METHODS[name], CARDS[name]
+    shuffled = " (shuffled exemplar)" if entry.exemplars == "shuffled" else ""
+    return {
+        "editor": entry.editor,
+        "weights": weights_of(f"methods.{name}", card, entry, CONFIG.weights),
+        "exemplars": entry.exemplars,
+        "seeds": seeds_of(name),
+        "options": entry.options,
+        "label": card.label + shuffled,
+        "paper": card.paper,
+        "license": card.license,
+        "conditioning": card.conditioning,
+        "trained_on": card.trained_on,
+    }
+
+
+def table_part(table):
+    """All that the stages of one table are told (`editclip.config.tables.Table`)."""
+    declaration = CONFIG.tables[table].model_dump(mode="json")
+    if not CONFIG.representation:
+        declaration["representation"] = None  # nothing was measured
+    return as_json(
+        {
+            "name": table,
+            "label": CONFIG.run.label,
+            "notice": CONFIG.run.notice,
+            "statistics": CONFIG.statistics,
+            "declaration": declaration,
+            "methods": {name: table_method(name) for name in declaration["rows"]},
+        }
+    )
+
+
+def edits_of(rows):
+    """The folders of all edits of some methods."""
+    return [
+        f"{RUN}/edits/{name}/seed={seed}" for name in rows for seed in seeds_of(name)
+    ]
+
+
+def scores_of(rows):
+    """The folders of all scores of some methods."""
+    return [f"{RUN}/scores/{name}/{family}" for name in rows for family in FAMILIES]
+
+
+wildcard_constraints:
+    table="|".join(CONFIG.tables),
+
+
+rule record:
     output:
-        directory(f"{RUN}/tables"),
+        f"{RUN}/config.yaml",
     log:
-        f"{RUN}/logs/tables.log",
+        f"{RUN}/logs/record.log",
     localrule: True
     conda:
         ENVIRONMENT
     params:
-        config=lambda wildcards, input: as_json(
-            {
-                "label": config["run"]["label"],
-                "notice": config["run"]["notice"],
-                "paper": input.paper,
-                "seeds": config["run"]["seeds"],
-                "statistics": config["statistics"],
-                "methods": methods_as(
-                    "name", "editor", "exemplars", "seeds", "tables"
-                ),
-            }
-        ),
-        scores=lambda wildcards, input: Path(input.scores[0]).parents[1],
-        edits=lambda wildcards, input: Path(input.edits[0]).parents[1],
+        config=as_json(CONFIG, sort_keys=False),  # the order of rows and weights is the user's
+        code=code_digest("editclip.report.record"),
+    message:
+        "Recording the effective config"
+    shell:
+        "python -m editclip.report.record --config {params.config:q} --out {output} 2> >(tee {log} >&2)"
+
+
+rule table:
+    input:
+        bench=f"{RUN}/bench",
+        edits=lambda wildcards: edits_of(CONFIG.tables[wildcards.table].rows),
+        scores=lambda wildcards: scores_of(CONFIG.tables[wildcards.table].rows),
+        runtime=lambda wildcards: [
+            f"{RUN}/runtime/{name}"
+            for name in CONFIG.tables[wildcards.table].rows
+            if name in TIMED
+        ],
+        paper=lambda wildcards: CONFIG.tables[wildcards.table].paper or [],
+    output:
+        directory(f"{RUN}/tables/{{table}}"),
+    log:
+        f"{RUN}/logs/tables/{{table}}.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        table=lambda wildcards: table_part(wildcards.table),
         code=code_digest("editclip.report.tables"),
     message:
-        "Aggregating scores into tables"
+        "Aggregating scores into {wildcards.table}"
     shell:
-        "python -m editclip.report.tables --config {params.config:q} --bench {input.bench}"
-        " --scores {params.scores} --edits {params.edits} --runtime {input.runtime} --out {output} 2> >(tee {log} >&2)"
+        "python -m editclip.report.tables --table {params.table:q} --bench {input.bench}"
+        " --edits {input.edits} --scores {input.scores} --runtime {input.runtime}"
+        " --out {output} 2> >(tee {log} >&2)"
 
 
 rule evidence:
     input:
         bench=f"{RUN}/bench",
-        edits=EDITS,
-        scores=SCORES,
-        representation=[f"{RUN}/representation"] if config["representation"] else [],
+        edits=lambda wildcards: edits_of(CONFIG.tables[wildcards.table].rows),
+        scores=lambda wildcards: scores_of(CONFIG.tables[wildcards.table].rows),
+        representation=lambda wildcards: (
+            [f"{RUN}/representation"]
+            if CONFIG.representation
+            and CONFIG.tables[wildcards.table].representation is not None
+            else []
+        ),
     output:
-        f"{RUN}/evidence.csv",
+        f"{RUN}/evidence/{{table}}.csv",
     log:
-        f"{RUN}/logs/evidence.log",
+        f"{RUN}/logs/evidence/{{table}}.log",
     localrule: True
     conda:
         ENVIRONMENT
     params:
-        config=as_json(
-            {
-                "seeds": config["run"]["seeds"],
-                "statistics": config["statistics"],
-                "methods": methods_as(
-                    "name", "editor", "exemplars", "seeds", "tables", "options"
-                ),
-            }
-        ),
-        scores=lambda wildcards, input: Path(input.scores[0]).parents[1],
-        edits=lambda wildcards, input: Path(input.edits[0]).parents[1],
+        table=lambda wildcards: table_part(wildcards.table),
+        representation=lambda wildcards, input: [
+            f"--representation {folder}" for folder in input.representation
+        ],
         code=code_digest("editclip.report.evidence"),
     message:
-        "Weighing the evidence"
+        "Weighing the evidence of {wildcards.table}"
     shell:
-        "python -m editclip.report.evidence --config {params.config:q} --bench {input.bench}"
-        " --scores {params.scores} --edits {params.edits} --representation {input.representation}"
+        "python -m editclip.report.evidence --table {params.table:q} --bench {input.bench}"
+        " --edits {input.edits} --scores {input.scores} {params.representation}"
         " --out {output} 2> >(tee {log} >&2)"
 
 
-# Each notebook of the folder is rendered into the report's files; a new one needs no rule.
+# Each notebook of the folder is rendered into the report's files; a new one needs no rule. Its metadata say what parts
+# of the run it reads.
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
-DRAWING = [  # what they import
-    f"editclip.report.{module}"
-    for module in ("evidence_table", "figures", "pictures", "training")
-]
+RECORDED = {
+    "tables": [f"{RUN}/tables/{table}" for table in CONFIG.tables],
+    "evidence": [f"{RUN}/evidence/{table}.csv" for table in CONFIG.tables],
+    "bench": [f"{RUN}/bench"],
+    "edits": edits_of(METHODS),
+    "scores": scores_of(METHODS),
+    "weights": [
+        weights_folder(name)
+        for name in NEEDED_WEIGHTS
+        if CONFIG.weights[name].source == "train"
+    ],
+}
+try:
+    READS = {name: reads(Path(f"notebooks/{name}.ipynb")) for name in NOTEBOOKS}
+    IMPORTS = {
+        name: imported_modules(Path(f"notebooks/{name}.ipynb")) for name in NOTEBOOKS
+    }
+except InputError as error:
+    sys.exit(f"error: {error}")
 
 
 rule notebook:
     input:
+        lambda wildcards: [
+            path for part in READS[wildcards.notebook] for path in RECORDED[part]
+        ],
         notebook="notebooks/{notebook}.ipynb",
-        tables=f"{RUN}/tables",
-        evidence=f"{RUN}/evidence.csv",
+        config=f"{RUN}/config.yaml",
         style="editclip/report/templates/table.css",
     output:
         html=f"{RUN}/notebooks/{{notebook}}.html",
@@ -109,8 +183,8 @@ rule notebook:
     conda:
         ENVIRONMENT
     params:
-        run=lambda wildcards, input: os.path.dirname(input.tables),
-        code=code_digest(*DRAWING),
+        run=RUN,
+        code=lambda wildcards: code_digest(*IMPORTS[wildcards.notebook]),
         bare=[
             f"--HTMLExporter.{library}_url="  # the page asks the network for nothing
             for library in ("mathjax", "require_js", "jquery", "mermaid_js")
@@ -126,8 +200,10 @@ rule notebook:
 
 rule report:
     input:
-        tables=f"{RUN}/tables",
-        evidence=f"{RUN}/evidence.csv",
+        config=f"{RUN}/config.yaml",
+        bench=f"{RUN}/bench",
+        tables=RECORDED["tables"],
+        evidence=RECORDED["evidence"],
         notebooks=expand(f"{RUN}/notebooks/{{notebook}}.html", notebook=NOTEBOOKS),
         figures=expand(f"{RUN}/figures/{{notebook}}", notebook=NOTEBOOKS),
         templates=watched("editclip/report/templates"),
@@ -141,29 +217,28 @@ rule report:
     conda:
         ENVIRONMENT
     params:
-        run=lambda wildcards, input: os.path.dirname(input.tables),
-        config=as_json(config),
+        run=RUN,
         code=code_digest("editclip.report.page"),
     message:
         "Writing the report"
     shell:
-        "python -m editclip.report.page --run {params.run} --config {params.config:q} --out {output} 2> >(tee {log} >&2)"
+        "python -m editclip.report.page --run {params.run} --out {output} 2> >(tee {log} >&2)"
 
 
 rule publish:
     input:
-        tables=f"{RUN}/tables",
+        RECORDED["tables"],
     output:
-        expand("results/{table}", table=TABLES),
+        *PUBLISHED,
     log:
         f"{RUN}/logs/publish.log",
     localrule: True
     conda:
         ENVIRONMENT
     params:
-        run=lambda wildcards, input: os.path.dirname(input.tables),
-        names=TABLES,
+        files=list(PUBLISHED.values()),
+        run=RUN,
     message:
         "Publishing the tables of {params.run} in results/"
     shell:
-        "(cd {input.tables} && cp {params.names} ../..) 2> {log}"
+        "cp {params.files} results 2> {log}"

@@ -32,9 +32,7 @@ rule score:
         gpu=GPU,
     params:
         module=lambda wildcards: FAMILIES[wildcards.family].module,
-        config=lambda wildcards: as_json(
-            getattr(CONFIG.metrics, wildcards.family)
-        ),
+        config=lambda wildcards: as_json(getattr(CONFIG.metrics, wildcards.family)),
         batch_size=CONFIG.metrics.batch_size,
         edits=lambda wildcards, input: os.path.dirname(input.edits[0]),
         seeds=lambda wildcards: seeds_of(wildcards.method),

@@ -1,0 +1,102 @@
+"""Read what a run left on disk, text files all, into checked frames.
+
+Only pandas is used, not the bench loader: a table is made of text files, and a change of image code must not remake it.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from editclip.errors import InputError
+
+SAMPLE_COLUMNS = ("sample_id", "group", "edit_type", "family", "exemplar_id", "query_id", "exemplar_before",
+                  "exemplar_after", "query", "instruction", "ground_truth")  # fmt: skip
+
+
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A CSV file as strings (empty cells stay ""), with all of `columns`.
+
+    Raises:
+        InputError: the file is missing, is no CSV, or lacks a column.
+    """
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run the stage that writes it") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a CSV file ({error}): make it again") from error
+    missing = [c for c in columns if c not in frame.columns]
+    if missing:
+        raise InputError(f"{path} lacks the column {missing[0]!r} (it has {', '.join(frame.columns)}): make it again")
+    return frame
+
+
+def read_numbers(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """`read_table` with every column of numbers as floats (empty cells NaN); columns with any text stay text."""
+    frame = read_table(path, columns)
+    for name in frame.columns:
+        filled = frame[name] != ""
+        values = pd.to_numeric(frame[name].where(filled), errors="coerce")
+        if values[filled].notna().all():
+            frame[name] = values.astype(float)
+    return frame
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        InputError: the file is missing or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run the stage that writes it") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not JSON ({error}): make it again") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds a {type(value).__name__}, not an object: make it again")
+    return value
+
+
+def read_samples(bench: Path) -> pd.DataFrame:
+    """The manifest of a bench folder, indexed by sample_id.
+
+    Raises:
+        InputError: the manifest is missing, lacks a column or repeats a sample.
+    """
+    path = bench / "manifest.csv"
+    frame = read_table(path, SAMPLE_COLUMNS)
+    refuse_duplicates(frame, ["sample_id"], path)
+    return frame.set_index("sample_id")
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """The effective config of a run, which it records in config.yaml.
+
+    Raises:
+        InputError: the file is missing or lacks a section.
+    """
+    path = run / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: run the stage that writes it") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not YAML ({error}): make it again") from error
+    for section in ("run", "statistics", "weights", "methods", "tables"):
+        if not isinstance(config, dict) or not isinstance(config.get(section), dict):
+            raise InputError(f"{path} has no section {section!r}: make it again")
+    return config
+
+
+def refuse_duplicates(frame: pd.DataFrame, key: list[str], path: Path) -> None:
+    """Refuse a file with two rows of one `key`."""
+    repeated = frame[frame.duplicated(key)]
+    if len(repeated):
+        what = ", ".join(f"{k} {repeated[k].iloc[0]!r}" for k in key)
+        raise InputError(f"{path} row {repeated.index[0] + 2} repeats {what}: keep one row of each")
