@@ -125,7 +125,10 @@ def test_a_missing_or_misspelt_key_is_named(place: tuple[Any, ...]) -> None:
             {"weights": {"text_to_image": {"from": {"vae": "ip2p"}}}},
             ["weights.text_to_image.from", "starts from itself", "text_to_image → ip2p → text_to_image"],
         ),
-        ({"tables": {"table1": {"rows": ["ip2p", "editclp"]}}}, ["tables.table1.rows", '"editclp"', '"editclip"?']),
+        (
+            {"tables": {"table1": {"rows": ["ip2p", "editclip", "editclp"]}}},
+            ["tables.table1.rows", '"editclp"', '"editclip"?'],
+        ),
         ({"methods": {"a": {"like": "ip2q"}}}, ["methods.a.like", "'ip2q'", 'did you mean "ip2p"']),
         (
             {"methods": {"a": {"like": "b"}, "b": {"like": "c"}, "c": {"like": "a"}}},
@@ -171,7 +174,7 @@ def test_an_overlay_adds_and_changes_entries(tmp_path: Path) -> None:
     overlay = tmp_path / "ablation.yaml"
     overlay.write_text("weights: {lambda_0: {like: editclip_ip2p, recipe: {lpips_weight: 0}}}\n"
                        "methods: {lambda_0: {like: editclip, seeds: [0], weights: {editclip_ip2p: lambda_0}}}\n"
-                       "tables: {ablations: {like: table1, rows: [editclip, lambda_0], bars: {}}}\n")  # fmt: skip
+                       "tables: {ablations: {like: table1, rows: [editclip, lambda_0], bars: []}}\n")  # fmt: skip
     plain, config = read_config(ROOT / "config/micro.yaml"), read_config(ROOT / "config/micro.yaml", overlay)
     assert set(config.weights) - set(plain.weights) == {"lambda_0"}
     assert {**config.weights["lambda_0"].model_dump()["recipe"], "lpips_weight": 0.05} == (

@@ -134,6 +134,14 @@ def check_names(config: "Config") -> None:
                     f'config value tables.{table}.rows: there is no method "{row}"{nearest(row, config.methods)}; '
                     f"known: {', '.join(config.methods)}"
                 )
+        measured = config.representation
+        encoders = [measured.encoder, *measured.clips] if measured else []
+        for i, bar in enumerate(declared.representation or () if measured else ()):
+            if bar.encoder not in encoders:
+                raise InputError(
+                    f'config value tables.{table}.representation[{i}].encoder: "{bar.encoder}" is not measured'
+                    f"{nearest(bar.encoder, encoders)}; representation measures {', '.join(encoders)}"
+                )
     needed_weights(config)
 
 

@@ -211,10 +211,11 @@ def parse_method(values: Mapping[str, Any]) -> Method:
     Raises:
         InputError: a key is missing or unknown, or a value is not allowed; names the nearest match.
     """
-    entry = checked(NamedEditing, values, "method")
-    card, place = read_card(entry.editor), f"method {entry.name}"
-    check_exemplars(f"{place}: exemplars", card, entry.exemplars)
-    options = effective_options(f"{place}: options", card, entry.options)
+    place = f"methods.{values.get('name', '?')}"
+    entry = checked(NamedEditing, values, place)
+    card = read_card(entry.editor)
+    check_exemplars(f"{place}.exemplars", card, entry.exemplars)
+    options = effective_options(f"{place}.options", card, entry.options)
     return Method(entry.name, entry.editor, card, options, entry.exemplars == "shuffled", entry.batch_size)
 
 

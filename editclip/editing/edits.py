@@ -227,7 +227,7 @@ def main() -> None:
     inputs |= method.weights(work.weights)
     if given.command == "edit":
         inputs |= {f"prepared {number}": folder for number, folder in enumerate(given.prepared, 1)}
-    with stage.output_folder(given.out, config=given.method, inputs=inputs, **facts) as folder:
+    with stage.output_folder(given.out, config=given.method, inputs=inputs, method=work.code(), **facts) as folder:
         if given.command == "prepare":
             prepare(work, given.shard, folder)
         else:

@@ -110,7 +110,8 @@ def main() -> None:
     work = Work(method, bench, dict(given.weights), given.base_seed, stage.device())
     inputs = {"bench": given.bench, **method.weights(work.weights)}
     config = {"method": given.method, "samples": given.samples, "warm_up": given.warm_up}
-    facts: dict[str, Any] = {"module": "editclip.editing.runtime", "threads": given.threads, "force": given.force}
+    facts: dict[str, Any] = {"module": "editclip.editing.runtime", "method": work.code()}
+    facts |= {"threads": given.threads, "force": given.force}
     with stage.output_folder(given.out, config=config, inputs=inputs, **facts) as folder:
         measure(work, given.samples, given.warm_up, folder)
 

@@ -104,29 +104,34 @@ class Work:
         """The method, ready to run."""
         return self.method.load(self.weights, self.device)
 
+    def code(self) -> dict[str, str]:
+        """The method's own code: its module and the digest of what that imports."""
+        module = cards.editor_module(self.method.editor)
+        return {"module": module, "digest": code_digest(module, root=cards.ROOT)}
+
     def card(self) -> dict[str, Any]:
-        """The method card that stands beside its edits; the same for every shard and repetition."""
-        card = dataclasses.asdict(self.method.card)
-        kept = ("conditioning", "paper", "license", "needs", "deterministic", "trained_on")
+        """What determined the edits it stands beside; the same for every shard and repetition.
+
+        What a card only presents (its label, say) is left to those who present it: edits are not made anew for that.
+        """
         return {
             "name": self.method.name,
-            "label": self.method.label,
             "editor": self.method.editor,
+            "code": self.code(),
             "exemplars": "shuffled" if self.method.shuffled else "own",
             "options": self.method.options,
             "weights": {name: path_digest(folder) for name, folder in self.method.weights(self.weights).items()},
             "native_size": self.method.card.resolution or self.bench.resolution,
             "bench": {"name": self.bench.name, "digest": self.bench.digest},
             "base_seed": self.base_seed,
-            **{name: card[name] for name in kept},
+            "conditioning": self.method.card.conditioning,
+            "needs": self.method.card.needs,
+            "deterministic": self.method.card.deterministic,
         }
 
     def finished(self, kind: str, card: Mapping[str, Any]) -> Finished:
         """Cache of this method's results of one kind; rows with equal code, options and weights share it."""
-        code = [
-            code_digest("editclip.editing.edits"),
-            code_digest(cards.editor_module(self.method.editor), root=cards.ROOT),
-        ]
+        code = [code_digest("editclip.editing.edits"), card["code"]["digest"]]
         return Finished(cache_folder(kind, code, self.method.editor, card["options"], card["weights"], self.device))
 
 

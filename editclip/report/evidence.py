@@ -61,8 +61,8 @@ def representation_claims(measured: pd.DataFrame, bars: Sequence[EncoderBar]) ->
         claim |= {"group": "Representation", "claim": f"{MEASURES[row['measure']]}: {row['encoder']}"}
         claim["note"] = "" if pd.isna(row["chance"]) else f"chance {row['chance']:.3g}"
         place = (row["encoder"], row["measure"])
-        set_for = next((bar for bar in bars if (bar.encoder, bar.measure) == place), None)
-        claims.append(claim | _held_against(set_for, row["estimate"]))
+        declared = next((bar for bar in bars if (bar.encoder, bar.measure) == place), None)
+        claims.append(claim | _held_against(declared, row["estimate"]))
     return claims
 
 
@@ -170,9 +170,8 @@ def main() -> None:
         claims += representation_claims(measured, table.declaration.representation)
     settings = stats.Settings(**table.statistics.model_dump())
     claims += editing_claims(long_scores(results), results, table.declaration, settings)
-    config = table.model_dump(mode="json")
-    facts: dict[str, Any] = {"module": "editclip.report.evidence", "config": config, "force": arguments.force}
-    with stage.output_file(arguments.out, inputs=inputs, **facts) as path:
+    facts: dict[str, Any] = {"module": "editclip.report.evidence", "force": arguments.force}
+    with stage.output_file(arguments.out, config=table.model_dump(mode="json"), inputs=inputs, **facts) as path:
         pd.DataFrame(claims, columns=list(COLUMNS)).astype({"n": "Int64"}).to_csv(path, index=False)
 
 

@@ -3,13 +3,14 @@
 Everything is read from the provenance.json and the cards that the stages left beside their outputs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from editclip.report.files import read_json
+from editclip.storage import digest
 
 SHORT = 12  # hex digits shown of a digest
 OF_SEEDS = ("edits", "shards")  # folders of <method>/<seed>/
@@ -49,11 +50,12 @@ def provenances(run: Path, config: Mapping[str, Any]) -> dict[Path, dict[str, An
     return {place: read_json(run / place) for place in sorted(places) if belongs(place)}
 
 
-def facts(run: Path, provenance: Provenances) -> list[tuple[str, str]]:
-    """What one sentence says about the run: (name, text) of code, machine, packages, seeds, bench, weights and trunk.
+def facts(run: Path, config: Mapping[str, Any], provenance: Provenances) -> list[tuple[str, str]]:
+    """What one line each says about the run: (name, text) of code, config, seeds, bench, weights, trunk and machine.
 
     Args:
         run: folder of the run.
+        config: its effective config.
         provenance: what `provenances` gives.
     """
     tables = [value for place, value in provenance.items() if place.parts[0] == "tables"]
@@ -66,10 +68,11 @@ def facts(run: Path, provenance: Provenances) -> list[tuple[str, str]]:
     packages = [f"{name} {version}" for name, version in tables[0]["packages"].items()]
     lines = [
         ("Code", ", ".join(dict.fromkeys(commit(v) for v in [*tables, *provenance.values()]))),
+        ("Config", f"{config['run']['name']}, digest {digest(config)[:SHORT]}"),
         ("Seeds", f"base {', '.join(bases)}; repetitions {', '.join(map(str, seeds))}" if bases else ""),
         ("Bench", _bench(run)),
         ("Weights", ", ".join(f"{name} {value[:SHORT]}" for name, value in digests)),
-        ("LPIPS trunk", _trunk(run, provenance)),
+        ("LPIPS trunk", _trunk(run, config["methods"])),
         ("Device", ", ".join(dict.fromkeys(str(v["device"]) for v in computed))),
         ("Packages", ", ".join([f"Python {tables[0]['python']}", *packages])),
     ]
@@ -98,8 +101,7 @@ def _bench(run: Path) -> str:
     return f"{bench['name']} at {bench['resolution']} px, digest {bench['digest'][:SHORT]}"
 
 
-def _trunk(run: Path, provenance: Provenances) -> str:
-    methods = [place.parts[1] for place in provenance if place.parts[0] == "scores"]
+def _trunk(run: Path, methods: Iterable[str]) -> str:
     cards = [path for name in methods if (path := run / "scores" / name / "lpips" / "card.json").is_file()]
     if not cards:
         return ""

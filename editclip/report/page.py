@@ -27,7 +27,6 @@ from editclip.report.files import read_numbers, read_record, read_samples, read_
 from editclip.report.render_full import versus_html
 from editclip.report.render_headline import headline_html
 from editclip.report.rows import honest_labels, prose, read_facts
-from editclip.storage import digest
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Where the notebooks leave the pictures of each section, below figures/.
@@ -97,8 +96,6 @@ def page(run: Path, out: Path) -> str:
     labels = [label for name in names for label in honest_labels(read_facts(run / "tables" / name), notice)]
     rows = {row for table in config["tables"].values() for row in table["rows"]}
     provenance = origin.provenances(run, config)
-    facts = origin.facts(run, provenance)
-    facts.insert(1, ("Config", f"{config['run']['name']}, digest {digest(config)[: origin.SHORT]}"))
     loader = jinja2.FileSystemLoader(TEMPLATES)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.get_template("report.html.j2").render(
@@ -116,7 +113,7 @@ def page(run: Path, out: Path) -> str:
         heat_maps=[(p.stem, embedded(p)) for p in sorted((run / "figures").glob(HEAT_MAPS))],
         training=Markup(render.plain_html(read_table(training, ("Model",)))) if training.is_file() else None,
         files=[(p.name, Path(os.path.relpath(p, out.parent)).as_posix()) for p in _files(run, names)],
-        facts=facts,
+        facts=origin.facts(run, config, provenance),
         stages=Markup(render.plain_html(origin.stages(provenance))),
         config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
     )
@@ -137,8 +134,8 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder of the run, results/<run>")
     arguments = parser.parse_args()
     inputs = {"config": arguments.run / "config.yaml", "tables": arguments.run / "tables"}
-    facts: dict[str, Any] = {"module": "editclip.report.page", "config": None, "force": arguments.force}
-    with stage.output_file(arguments.out, inputs=inputs, **facts) as file:
+    facts: dict[str, Any] = {"module": "editclip.report.page", "force": arguments.force}
+    with stage.output_file(arguments.out, config=None, inputs=inputs, **facts) as file:
         file.write_text(page(arguments.run, arguments.out), encoding="utf-8")
 
 

@@ -18,8 +18,8 @@ def main() -> None:
     parser = stage.parser(__doc__)
     parser.add_argument("--config", type=stage.config_value, required=True, help="the whole config, resolved")
     arguments = parser.parse_args()
-    facts: dict[str, Any] = {"module": "editclip.report.record", "config": None, "force": arguments.force}
-    with stage.output_file(arguments.out, inputs={}, **facts) as file:
+    facts: dict[str, Any] = {"module": "editclip.report.record", "force": arguments.force}
+    with stage.output_file(arguments.out, config=None, inputs={}, **facts) as file:
         text = yaml.safe_dump(arguments.config, sort_keys=False, allow_unicode=True, width=120)
         file.write_text(text, encoding="utf-8")
 

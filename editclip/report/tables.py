@@ -122,9 +122,8 @@ def main() -> None:
     inputs = inputs_of(folders)
     if table.declaration.paper is not None:
         inputs["paper"] = Path(table.declaration.paper)
-    config = table.model_dump(mode="json")
-    facts: dict[str, Any] = {"module": "editclip.report.tables", "config": config, "force": arguments.force}
-    with stage.output_folder(arguments.out, inputs=inputs, **facts) as folder:
+    facts: dict[str, Any] = {"module": "editclip.report.tables", "force": arguments.force}
+    with stage.output_folder(arguments.out, config=table.model_dump(mode="json"), inputs=inputs, **facts) as folder:
         write_tables(folder, table, results)
 
 

@@ -24,8 +24,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Tiny random weights by name."""
-    return write_weights(tmp_path_factory.mktemp("weights"))
+    """Tiny random weights by role."""
+    made = write_weights(tmp_path_factory.mktemp("weights"))
+    # The roles with a dot are bound by a config: what editclip_ip2p was trained from.
+    return made | {"editclip_ip2p.encoder": made["editclip"], "editclip_ip2p.ip2p": made["ip2p"]}
 
 
 @pytest.fixture

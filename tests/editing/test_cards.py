@@ -81,11 +81,14 @@ def test_options_are_the_defaults_updated() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"options": {"guidence_scale": 3}}, "no option 'guidence_scale' .did you mean \"guidance_scale\""),
-        ({"options": {"num_inference_steps": 2.5}}, "num_inference_steps is 2.5, but must be of type int"),
-        ({"options": {"guidance_scale": "7"}}, "guidance_scale is '7', but must be of type float"),
-        ({"exemplars": "random"}, "exemplars 'random' must be own or shuffled"),
-        ({"batch_size": 0}, "batch_size 0 must be a whole number above 0"),
+        ({"options": {"guidence_scale": 3}}, 'options.guidence_scale .did you mean "guidance_scale"'),
+        ({"options": {"num_inference_steps": 2.5}}, "options.num_inference_steps: 2.5 must be of type int"),
+        ({"options": {"guidance_scale": "much"}}, "options.guidance_scale: 'much' must be of type float"),
+        ({"options": {"guidance_scale": float("inf")}}, "options.guidance_scale: inf must be a finite number"),
+        ({"exemplars": "random"}, "exemplars: 'random' is not allowed; allowed: own, shuffled"),
+        ({"exemplars": "shuffled"}, "exemplars: InstructPix2Pix sees no exemplar, so it must be own"),
+        ({"batch_size": 0}, "batch_size: 0: should be greater than or equal to 1"),
+        ({"seeds": [0]}, "unknown config key .*seeds; allowed"),
     ],
 )
 def test_mistakes_in_a_method_entry(changes: dict[str, object], message: str) -> None:

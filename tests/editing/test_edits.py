@@ -19,6 +19,7 @@ from editclip.editing.edits import edit, gather
 from editclip.editing.prepared import prepare
 from editclip.editing.work import Work
 from editclip.errors import InputError
+from editclip.provenance import code_digest
 
 Run = Callable[..., Path]
 
@@ -91,7 +92,7 @@ def test_files_of_a_run(run: Run, bench: Bench, toy: Path) -> None:
         assert (row["seed"], row["native_size"], row["status"], row["reason"]) == ("3", "32", "ok", "")
         assert row["sha256"] == storage.file_digest(folder / row["file"]) and float(row["seconds"]) > 0
     card = json.loads((folder / "method.json").read_text())
-    assert (card["label"], card["conditioning"], card["options"]) == ("Toy", "exemplar", {"strength": 40.0})
+    assert (card["name"], card["conditioning"], card["options"]) == ("toy", "exemplar", {"strength": 40.0})
     assert not (folder / "exemplars.csv").exists()
 
 
@@ -104,7 +105,7 @@ def test_shuffled_feeds_other_types_the_same_in_every_seed(run: Run, bench: Benc
     assert all(types[row["exemplar_id"]] != types[row["fed_exemplar_id"]] for row in rows)
     own = images_of(run("own"))
     assert all(image != own[name] for name, image in images_of(folder).items())
-    assert json.loads((folder / "method.json").read_text())["label"] == "Toy (shuffled exemplar)"
+    assert json.loads((folder / "method.json").read_text())["exemplars"] == "shuffled"
 
 
 def test_a_control_prepares_from_the_other_end(run: Run, toy: Path) -> None:
@@ -135,9 +136,25 @@ def test_finished_work_is_not_redone(run: Run, toy: Path) -> None:
 
 def test_a_changed_method_is_run_again(run: Run, toy: Path, project: Path) -> None:
     run("first")
-    (project / "toy.py").write_text((project / "toy.py").read_text() + "# changed\n")
+    (project / "toy.py").write_text((project / "toy.py").read_text() + "_CHANGED = 1\n")
     run("second")
     assert toy.read_text().count("edit") == 24
+
+
+def test_a_method_that_is_only_presented_otherwise_is_not_run_again(run: Run, toy: Path, project: Path) -> None:
+    before = (run("first") / "method.json").read_text()
+    text = (project / "toy.py").read_text()
+    for old, new in (
+        ('LABEL = "Toy"', 'LABEL = "Doll"  # renamed'),
+        ('PAPER = ""', 'PAPER = "https://example.org"'),
+        ('LICENSE = "Apache-2.0"', 'LICENSE = "MIT"'),
+        ("TRAINED_ON = ()", 'TRAINED_ON = ("triplets",)'),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (project / "toy.py").write_text(text)
+    assert (run("second") / "method.json").read_text() == before
+    assert toy.read_text().count("edit") == 12
 
 
 def test_a_damaged_cache_entry_is_made_again(run: Run, toy: Path, cache: Path) -> None:
@@ -285,13 +302,16 @@ def test_command_line(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for k in range(2):
         part = ["--shard", f"{k}-of-2", "--seed", 0, "--prepared", tmp_path / "prepared"]
         call("edit", *method, *part, "--out", tmp_path / f"shard{k}")
-    inputs = json.loads((tmp_path / "shard0" / "provenance.json").read_text())["inputs"]
-    assert inputs["prepared 1"]["path"] == str(tmp_path / "prepared")
+    made = json.loads((tmp_path / "shard0" / "provenance.json").read_text())
+    assert made["inputs"]["prepared 1"]["path"] == str(tmp_path / "prepared")
+    own = {"module": "baselines.copy_exemplar_after", "digest": code_digest("baselines.copy_exemplar_after")}
+    assert made["code"]["method"] == own
+    assert json.loads((tmp_path / "prepared" / "provenance.json").read_text())["code"]["method"] == own
+    assert json.loads((tmp_path / "shard0" / "method.json").read_text())["code"] == own
     call("gather", "--shards", tmp_path / "shard0", tmp_path / "shard1", "--out", tmp_path / "edits")
     assert len(rows_of(tmp_path / "edits")) == 12
-    assert (
-        json.loads((tmp_path / "edits" / "provenance.json").read_text())["code"]["module"] == "editclip.editing.edits"
-    )
+    gathered = json.loads((tmp_path / "edits" / "provenance.json").read_text())["code"]
+    assert gathered["module"] == "editclip.editing.edits" and "method" not in gathered
     assert capfd.readouterr().out == ""
     with pytest.raises(SystemExit) as caught:
         call("gather", "--shards", tmp_path / "shard0", "--out", tmp_path / "half")

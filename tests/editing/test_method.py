@@ -20,26 +20,20 @@ from editclip.storage import path_digest
 OPTIONS = {"num_inference_steps": 3}
 
 
-@pytest.fixture
-def roles(weights: dict[str, Path]) -> dict[str, Path]:
-    """The tiny weights with the roles of the card, as a config binds them."""
-    return weights | {"editclip_ip2p.encoder": weights["editclip"], "editclip_ip2p.ip2p": weights["ip2p"]}
-
-
 def test_defaults_are_the_official_evaluation_settings() -> None:
     options = parse_method(entry("editclip.method")).options
     settings = (options["num_inference_steps"], options["guidance_scale"], options["image_guidance_scale"])
     assert settings == (50, 7.0, 1.5)  # official evaluation script
 
 
-def test_batch_of_different_exemplars_equals_single_pipeline_calls(bench: Bench, roles: dict[str, Path]) -> None:
+def test_batch_of_different_exemplars_equals_single_pipeline_calls(bench: Bench, weights: dict[str, Path]) -> None:
     method = parse_method(entry("editclip.method", options=OPTIONS))
-    editor, requests = method.load(roles, "cpu"), Requests(bench, method, 0)
+    editor, requests = method.load(weights, "cpu"), Requests(bench, method, 0)
     samples = bench.samples[::5]
     asked = [requests.request(s, editor.prepare(requests.exemplar(s.exemplar_id)), 0) for s in samples]
     images = editor.edit(asked)
     pipeline = EditCLIPPipeline.from_released(
-        editclip_ip2p=roles["editclip_ip2p"], editclip=roles["editclip"], base=roles["ip2p"]
+        editclip_ip2p=weights["editclip_ip2p"], editclip=weights["editclip"], base=weights["ip2p"]
     )
     pipeline.set_progress_bar_config(disable=True)
     for sample, request, image in zip(samples, asked, images, strict=True):
@@ -65,18 +59,18 @@ def test_batch_of_different_exemplars_equals_single_pipeline_calls(bench: Bench,
     ],
 )
 def test_settings_the_pipeline_would_misread_are_refused(
-    roles: dict[str, Path], name: str, options: dict[str, object], message: str
+    weights: dict[str, Path], name: str, options: dict[str, object], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        parse_method(entry(name, options=options)).load(roles, "cpu")
+        parse_method(entry(name, options=options)).load(weights, "cpu")
 
 
-def test_weights_trained_with_another_encoder_are_refused(roles: dict[str, Path], tmp_path: Path) -> None:
+def test_weights_trained_with_another_encoder_are_refused(weights: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "editclip_ip2p"
-    shutil.copytree(roles["editclip_ip2p"], folder)
-    Conditioning("edit", "hidden", path_digest(roles["clip"])).save(folder)
+    shutil.copytree(weights["editclip_ip2p"], folder)
+    Conditioning("edit", "hidden", path_digest(weights["clip"])).save(folder)
     with pytest.raises(InputError, match="was trained with the encoder"):
-        parse_method(entry("editclip.method")).load(roles | {"editclip_ip2p": folder}, "cpu")
+        parse_method(entry("editclip.method")).load(weights | {"editclip_ip2p": folder}, "cpu")
 
 
 def test_both_guidance_weights_may_be_one() -> None:

@@ -4,7 +4,7 @@ Few trees are complete. Texts, ground truth, masks and families that are not the
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +63,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         folder = tmp_path / "run"
         (folder / "bench").mkdir(parents=True)
         build(tree, BENCH, folder / "bench", 1)
-        bench, common = (
-            folder / "bench",
-            {"seeds": None, "shards": 1, "batch_size": 4, "tables": ["table1"], "options": {}},
-        )
-        methods = []
+        bench, common = folder / "bench", {"batch_size": 4, "options": {}}
         for name, exemplars in CONTROLS.items():
-            methods.append({"name": name, "editor": f"baselines.{name}", "exemplars": exemplars, **common})
-            method = ["--method", json.dumps(methods[-1]), "--bench", bench, "--base-seed", 0, "--shard", "0-of-1"]
+            entry = {"name": name, "editor": f"baselines.{name}", "exemplars": exemplars, **common}
+            method = ["--method", json.dumps(entry), "--bench", bench, "--base-seed", 0, "--shard", "0-of-1"]
             prepared, shard, scores = folder / "prepared" / name, folder / "shards" / name, folder / "scores" / name
             shown = name == "copy_exemplar_after"
             if shown:
@@ -86,21 +82,29 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
                 stage = [*given, "--config", json.dumps(config), "--weights", *inputs]
                 called(module.main, *stage, "--out", scores / module.__name__.rpartition(".")[2])
         statistics = {"resamples": 1000, "level": 0.95, "seed": 0}
-        config: Mapping[str, Any] = {"label": "own", "notice": None, "paper": str(ROOT / "paper" / "table1.csv")}
-        config = {**config, "seeds": [0], "statistics": statistics, "methods": methods}
-        places = ["--bench", bench, "--scores", folder / "scores", "--edits", folder / "edits"]
-        called(tables.main, "--config", json.dumps(config), *places, "--out", folder / "tables")
+        declared = {"rows": list(CONTROLS), "reference": None, "paper": str(ROOT / "paper" / "table1.csv")}
+        table = {"name": "table1", "label": "own", "notice": None, "statistics": statistics,
+                 "declaration": declared | {"bars": [], "representation": None},
+                 "methods": {name: row(name, exemplars) for name, exemplars in CONTROLS.items()}}  # fmt: skip
+        places = ["--bench", bench, "--scores", *folder.glob("scores/*/*"), "--edits", *folder.glob("edits/*/*")]
+        called(tables.main, "--table", json.dumps(table), *places, "--out", folder / "tables" / "table1")
         return folder
 
     return make
+
+
+def row(name: str, exemplars: str) -> dict[str, Any]:
+    """What the table is told of a control."""
+    facts = {"label": name, "paper": "", "license": "MIT", "conditioning": "none", "trained_on": [], "weights": {}}
+    return facts | {"editor": f"baselines.{name}", "exemplars": exemplars, "seeds": [0], "options": {}}
 
 
 def families() -> list[tuple[Any, dict[str, Any], list[str]]]:
     """(stage, config, weights) of each metric family."""
     return [
         (lpips, {"nets": ["alex"], "trunk": "random", "resolution": 64}, []),
-        (clip, {"direction": "auto", "minimum_length": 1.0e-4}, ["clip"]),
-        (editclip, {}, ["editclip"]),
+        (clip, {"encoder": "clip", "direction": "auto", "minimum_length": 1.0e-4}, ["clip"]),
+        (editclip, {"encoder": "editclip"}, ["editclip"]),
         (ground_truth, {}, []),
     ]
 
@@ -120,9 +124,9 @@ def test_an_incomplete_tree_leaves_cells_empty_with_a_reason(tmp_path: Path, run
         assert rows.loc[dim, "reason"].str.contains(why).all()
     truth = scores[scores["metric"] == "psnr"].set_index("sample_id")["status"]
     assert truth.value_counts().to_dict() == {"ok": 8, "skipped": 2}
-    table = pd.read_csv(folder / "tables" / "table1.csv", index_col="method")
+    table = pd.read_csv(folder / "tables" / "table1" / "table1.csv", index_col="method")
     assert table.loc["copy_query", "lpips"] == pytest.approx(0, abs=1e-6) and table["ec2ec"].notna().all()
-    full = pd.read_csv(folder / "tables" / "table1_full.csv")
+    full = pd.read_csv(folder / "tables" / "table1" / "table1_full.csv")
     assert set(full["scope"]) == {"all", "type"}, "a tree without families has no rows of them"
     whole = full[(full["scope"] == "all") & (full["metric"] == "psnr")].set_index("method")
     assert whole.loc["copy_query", "n"] == 8 and whole.loc["copy_query", "n_skipped"] == 2
@@ -130,7 +134,7 @@ def test_an_incomplete_tree_leaves_cells_empty_with_a_reason(tmp_path: Path, run
 
 def test_real_photographs_go_through_every_stage(run: Run, real_images: Callable[[str], Path]) -> None:
     folder = run(real_images("toplike_cartoon"))
-    full = pd.read_csv(folder / "tables" / "table1_full.csv")
+    full = pd.read_csv(folder / "tables" / "table1" / "table1_full.csv")
     whole = full[full["scope"] == "all"].set_index(["method", "metric"])
     assert whole.loc[("copy_query", "ec2t"), "n"] == whole.loc[("copy_query", "psnr"), "n"] == 76
     assert whole.loc[("ground_truth", "ssim"), "mean"] == pytest.approx(1)

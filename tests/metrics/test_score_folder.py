@@ -71,7 +71,7 @@ def test_the_row_is_that_of_the_workflow(
 ) -> None:  # fmt: skip
     for seed in (0, 1):
         folder = write_edits(tmp_path / "edits", bench, seed=seed) / f"seed={seed}"
-        (folder / "method.json").write_text('{"conditioning": "exemplar", "exemplars": "own"}')
+        (folder / "method.json").write_text('{"editor": "editclip.method", "exemplars": "own"}')
     (tmp_path / "all").mkdir()
     (tmp_path / "all" / "mine").symlink_to(tmp_path / "edits")
     weights = arguments()[arguments().index("--weights") + 1 :][:2]
@@ -81,16 +81,19 @@ def test_the_row_is_that_of_the_workflow(
             ["--config", section, "--bench", str(bench.folder), "--edits", str(tmp_path / "edits"), "--method", "mine",
              "--seeds", "0", "1", "--weights", *weights, "--batch-size", "4", "--threads", "1", "--out", str(out)]
         )  # fmt: skip
-    method = {"name": "mine", "editor": "x", "exemplars": "own", "seeds": None, "tables": ["table1"]}
-    run = {"label": config["run"]["label"], "notice": None, "paper": str(score.PAPER), "seeds": [0, 1],
-           "statistics": config["statistics"], "methods": [method]}  # fmt: skip
-    stage = ["tables", "--config", json.dumps(run), "--bench", str(bench.folder), "--scores", str(tmp_path / "scores"),
-             "--edits", str(tmp_path / "all"), "--out", str(tmp_path / "tables")]  # fmt: skip
+    method = {"editor": None, "weights": {}, "exemplars": "own", "seeds": [0, 1], "options": {}, "label": "mine",
+              "paper": "", "license": "", "conditioning": "exemplar", "trained_on": []}  # fmt: skip
+    declared = {"rows": ["mine"], "reference": None, "paper": str(score.PAPER), "bars": [], "representation": None}
+    run = {"name": "table1", "label": config["run"]["label"], "notice": None, "statistics": config["statistics"],
+           "declaration": declared, "methods": {"mine": method}}  # fmt: skip
+    folders = {name: [str(path) for path in tmp_path.glob(f"{name}/mine/*")] for name in ("scores", "all")}
+    stage = ["tables", "--table", json.dumps(run), "--bench", str(bench.folder), "--scores", *folders["scores"],
+             "--edits", *folders["all"], "--out", str(tmp_path / "tables")]  # fmt: skip
     monkeypatch.setattr(sys, "argv", stage)
     tables.main()
     monkeypatch.setenv("EDITCLIP_CACHE", str(tmp_path / "another"))  # nothing is handed over by the cache
     score.main(arguments())
-    for name in ("table1.csv", "table1_full.csv"):
+    for name in ("table1.csv", "table1_full.csv", "rows.csv"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "tables" / name).read_bytes()
     row = table(tmp_path / "out" / "table1.csv")[0]
     assert row["conditioning"] == "exemplar" and all(row[m] for m in ("lpips", "clip", "ec2t", "clip_dir", "ec2ec"))
@@ -165,8 +168,9 @@ def test_the_answer_stands_beside_the_papers_rows_and_says_what_it_is(
     assert float(cells["mine"].replace("−", "-")) == pytest.approx(float(row["ec2ec"]), abs=5e-4)
     assert row["conditioning"] == "text" and "lpips=random_trunk" in row["notes"]
     assert "random weights" in text
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"table1.csv", "table1.md", "table1_full.csv", "edits",
-                                                             "scores", "provenance.json"}  # fmt: skip
+    names = {"table1.csv", "table1.md", "table1_full.csv", "rows.csv"}
+    names |= {"edits", "scores", "provenance.json"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == names
 
 
 def test_nothing_is_encoded_twice_and_a_known_answer_needs_no_torch(

@@ -1,5 +1,6 @@
 """The notebooks and the report, made from a planted run folder."""
 
+import json
 import os
 import re
 import shutil
@@ -13,11 +14,12 @@ import papermill
 import pytest
 import run_folder
 from PIL import Image
-from run_folder import TYPES, config, write_run
+from run_folder import LOSS, TYPES, make_table, planted_table, write_record, write_run
 
 from editclip.errors import InputError
-from editclip.report import evidence_table, figures, origin, page, pictures, tables, training
-from editclip.report.results import read_json, read_samples, read_table
+from editclip.report import evidence_table, figures, origin, page, pictures, record, training
+from editclip.report.files import read_json, read_record, read_samples, read_table
+from editclip.report.rows import read_facts
 from editclip.storage import write_json
 
 ROOT = Path(__file__).parents[2]
@@ -33,33 +35,23 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def planted(folder: Path, notebooks: Sequence[str]) -> Path:
     """Fill `folder` with planted results, tables and the executed notebooks."""
     write_run(folder)
-    settings = config(ROOT / "paper" / "table1.csv")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["tables", "--config", _yaml(settings, folder), "--bench", str(folder / "bench"),
-                                   "--scores", str(folder / "scores"), "--edits", str(folder / "edits"), "--out",
-                                   str(folder / "tables")])  # fmt: skip
-        tables.main()
+    table = planted_table()
+    write_record(folder, table)
+    make_table(folder, table, folder / "tables" / "table1")
     for notebook in notebooks:
         execute(notebook, folder, folder / f"{notebook}.ipynb")
     return folder
 
 
-def _yaml(settings: dict, folder: Path) -> str:
-    import json
-
-    path = folder / "config.json"
-    path.write_text(json.dumps(settings))
-    return str(path)
-
-
-def execute(notebook: str, run_folder: Path, executed: Path) -> None:
+def execute(notebook: str, run_folder: Path, executed: Path, **parameters: object) -> None:
     source = str(ROOT / "notebooks" / f"{notebook}.ipynb")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        paths = [str(ROOT), str(ROOT / "tests" / "tables"), os.environ.get("PYTHONPATH", "")]
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
         papermill.execute_notebook(
             source,
             str(executed),
-            parameters={"run_folder": str(run_folder)},
+            parameters={"run_folder": str(run_folder)} | parameters,
             progress_bar=False,
             cwd=str(ROOT),
         )
@@ -81,25 +73,25 @@ def test_the_notebooks_take_other_methods_and_seeds(tmp_path: Path, monkeypatch:
     run = planted(tmp_path, ["pictures"])
     with Image.open(run / "figures" / "pictures" / "grid.png") as image:
         assert min(image.size) > 200
-    table = read_table(run / "tables" / "table1.csv", ["method", "conditioning"])
-    scores, seed = pictures.grid_reference(run, table, "editclip")
+    facts = read_facts(run / "tables" / "table1")
+    scores, seed = pictures.grid_reference(run, facts, "editclip")
     values = scores[scores["metric"] == "ec2ec"].groupby("sample_id")["value"].apply(lambda v: sorted(map(float, v)))
     assert seed == 2
     assert values["01-to_night-e0-q0"] == pytest.approx([0.2 + 0.1 * 2, 0.2 + 0.1 * 10])
-    assert pictures.grid_reference(run, table, "copy_query")[1] == 1
-    assert pictures.grid_reference(run, table[:1], "editclip")[1] == 1  # nothing but a control
+    assert pictures.grid_reference(run, facts, "copy_query")[1] == 1
+    assert pictures.grid_reference(run, facts[:1], None)[1] == 1  # nothing but a control
     samples = read_samples(run / "bench")
     _, rows = pictures.grid_rows(run, samples, samples.index[:1], ["ip2p"], 1)
     assert rows[0].images[3] == run / "edits" / "ip2p" / "seed=2" / "01-to_night-e0-q0.png"  # it has no seed 1
     shutil.rmtree(run / "scores" / "ip2p")
-    assert pictures.grid_reference(run, table, "editclip")[1] == 1  # the next that has any
+    assert pictures.grid_reference(run, facts, "editclip")[1] == 1  # the next that has any
     shutil.rmtree(run / "scores")
     with pytest.raises(InputError, match="no method in .*scores has EC2EC scores"):
-        pictures.grid_reference(run, table, "editclip")
+        pictures.grid_reference(run, facts, "editclip")
 
 
 def test_a_failed_notebook_leaves_the_error_in_the_executed_copy(tmp_path: Path) -> None:
-    with pytest.raises(papermill.PapermillExecutionError, match=r"table1\.csv is missing"):
+    with pytest.raises(papermill.PapermillExecutionError, match=r"config\.yaml is missing"):
         execute("table1", tmp_path, tmp_path / "log.ipynb")
     outputs = [o for c in nbformat.read(tmp_path / "log.ipynb", as_version=4).cells for o in c.get("outputs", [])]
     assert any(o.output_type == "error" for o in outputs)
@@ -109,7 +101,7 @@ def test_the_report_is_one_file_with_labels_pictures_and_working_links(run: Path
     (run / "notebooks").mkdir(exist_ok=True)
     (run / "notebooks" / "table1.html").write_text("<p>notebook</p>")
     out = run / "report.html"
-    html = page.page(run, out, {"run": {"name": "planted"}})
+    html = page.page(run, out)
     for text in ("Planted scores of a test.", "random weights", "No human judged", "ip2p", "name: planted"):
         assert text in html
     drawn = len(page.PICTURES) + len(list((run / "figures").glob(page.HEAT_MAPS)))
@@ -122,7 +114,8 @@ def test_the_report_is_one_file_with_labels_pictures_and_working_links(run: Path
 def test_the_report_does_without_pictures_and_logs(run: Path, tmp_path: Path) -> None:
     for part in ("bench", "tables"):
         shutil.copytree(run / part, tmp_path / part)
-    html = page.page(tmp_path, tmp_path / "report.html", None)
+    shutil.copy(run / "config.yaml", tmp_path)
+    html = page.page(tmp_path, tmp_path / "report.html")
     assert "<img" not in html and "ip2p" in html
 
 
@@ -137,14 +130,23 @@ def test_the_report_skips_what_a_killed_job_left_or_another_run_trained(run: Pat
     (copy / "edits" / "ip2p" / ".seed=0.x2" / "provenance.json").write_text("{")
     (copy / "notebooks").mkdir(exist_ok=True)
     (copy / "notebooks" / ".table1.x3.html").write_text("<p>half")
-    assert training.read_logs(copy / "weights").keys() == {"clip"}
-    assert origin.provenances(copy) == origin.provenances(run)
-    assert ".table1" not in page.page(copy, copy / "report.html", None)
+    (copy / "tables" / "dropped").mkdir()
+    (copy / "tables" / "dropped" / "provenance.json").write_text("{}")
+    config = read_record(copy)
+    assert training.read_logs(copy / "weights", config["weights"]).keys() == {"clip"}
+    assert origin.provenances(copy, config) == origin.provenances(run, config)
+    assert ".table1" not in page.page(copy, copy / "report.html")
 
 
-def test_a_report_without_tables_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"provenance\.json is missing"):
-        page.page(tmp_path, tmp_path / "report.html", None)
+def test_a_report_without_config_or_tables_is_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"config\.yaml is missing"):
+        page.page(tmp_path, tmp_path / "report.html")
+    shutil.copy(run / "config.yaml", tmp_path)
+    with pytest.raises(InputError, match=r"rows\.csv is missing"):
+        page.page(tmp_path, tmp_path / "report.html")
+    (tmp_path / "config.yaml").write_text("run: {}\n")
+    with pytest.raises(InputError, match="no section 'statistics'"):
+        page.page(tmp_path, tmp_path / "report.html")
 
 
 def test_the_grid_shows_the_median_sample_of_types_from_every_family(run: Path) -> None:
@@ -189,13 +191,12 @@ def summary(metric: str, means: dict[tuple[str, str], float], scope: str = "type
     return pd.DataFrame(rows, columns=["scope", "scope_value", "method", "metric", "mean", "low", "high"])
 
 
-def table(**conditioning: str) -> pd.DataFrame:
-    rows = {"method": list(conditioning), "conditioning": list(conditioning.values()), "notes": ""}
-    return pd.DataFrame(rows)
+def facts(**control: str) -> pd.DataFrame:
+    return pd.DataFrame({"method": list(control), "control": list(control.values())})
 
 
 def test_a_method_looks_the_same_everywhere_and_controls_are_grey() -> None:
-    looks = figures.looks(table(copy="none", ip2p="text", editclip="exemplar", truth="none"))
+    looks = figures.looks(facts(copy="yes", ip2p="no", editclip="no", truth="yes"))
     assert list(looks) == ["copy", "ip2p", "editclip", "truth"]
     assert [look.control for look in looks.values()] == [True, False, False, True]
     assert len({(look.colour, look.marker) for look in looks.values()}) == 4
@@ -204,7 +205,7 @@ def test_a_method_looks_the_same_everywhere_and_controls_are_grey() -> None:
 
 def test_intervals_are_drawn_around_the_means_and_the_hardest_type_is_on_top() -> None:
     full = summary("ec2ec", {("easy", "m"): 0.8, ("hard", "m"): 0.2, ("easy", "copy"): 0.1, ("hard", "copy"): 0.9})
-    looks = figures.looks(table(m="text", copy="none"))
+    looks = figures.looks(facts(m="no", copy="yes"))
     axes = figures.by_scope(full, looks, "type", ["ec2ec"]).axes[0]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["hard", "easy"]  # the control does not count
     drawn = [(segment[0][0], segment[1][0]) for lines in axes.collections for segment in lines.get_segments()]
@@ -220,14 +221,14 @@ def test_a_metric_without_values_gets_no_panel() -> None:
     full = pd.concat([summary("ec2ec", means, "all"), summary("psnr", dict.fromkeys(means, float("nan")), "all")])
     shown = figures.measured(full, "all", ["psnr", "ec2ec", "ssim"])
     assert shown == ["ec2ec"]
-    axes = figures.overall(full, figures.looks(table(m="text", copy="none")), shown).axes[0]
+    axes = figures.overall(full, figures.looks(facts(m="no", copy="yes")), shown).axes[0]
     assert [x for line in axes.lines for x in line.get_xdata()] == [0.5]
 
 
 def test_extremes_are_the_best_median_and_worst_over_all_seeds(run: Path) -> None:
     """EC2EC rises by 0.01 a sample over 18 samples, and by 0.1 a seed: means are 0.35 + 0.01 i."""
     samples = read_samples(run / "bench")
-    scores, _ = pictures.grid_reference(run, read_table(run / "tables" / "table1.csv", ["method"]), "editclip")
+    scores, _ = pictures.grid_reference(run, read_facts(run / "tables" / "table1"), "editclip")
     found = pictures.extremes(samples, scores.sample(frac=1, random_state=0))
     assert list(found) == ["best", "median", "worst"]
     assert [value for _, value in found.values()] == pytest.approx([0.52, 0.43, 0.35])
@@ -237,11 +238,11 @@ def test_extremes_are_the_best_median_and_worst_over_all_seeds(run: Path) -> Non
 def test_training_curves_part_losses_units_and_single_values() -> None:
     log = pd.DataFrame({"step": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "validation/loss": [None, 2.5, 1.5]})
     log = log.assign(**{"validation/recall_at_1": [None, 0.1, 0.2], "validation/psnr": [None, None, 30.0]})
-    found = training.panels("clip", log)
+    found = training.panels("clip", log, LOSS)
     assert [(p.unit, list(p.series)) for p in found] == [
-        ("cross-entropy (nats)", ["training", "held out"]), ("share", ["recall at 1"]),
+        (LOSS, ["training", "held out"]), ("share", ["recall at 1"]),
     ]  # fmt: skip
-    assert len(training.curves({"clip": log, "other": log}).axes) == 6  # two models, two units, whole rows of three
+    assert len(training.curves({"clip": log, "other": log}, {}).axes) == 6  # two models, two units, whole rows of three
     ends = training.summary({"clip": log})
     assert ends["Held out"].tolist() == ["loss 1.5, recall at 1 0.2, psnr 30"]
 
@@ -269,15 +270,47 @@ def test_evidence_that_says_nothing_is_refused(tmp_path: Path, row: str, said: s
 
 def test_the_report_shows_evidence_where_the_run_has_it(run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
-    assert 'id="evidence"' not in page.page(copy, copy / "report.html", None)
-    (copy / "evidence.csv").write_text(EVIDENCE + "a,b,1,,,,,yes,\n")
-    html = page.page(copy, copy / "report.html", None)
-    assert html.index('id="table1"') < html.index('id="evidence"') < html.index('id="overall"')
+    assert 'id="evidence' not in page.page(copy, copy / "report.html")
+    (copy / "evidence").mkdir()
+    (copy / "evidence" / "table1.csv").write_text(EVIDENCE + "a,b,1,,,,,yes,\n")
+    html = page.page(copy, copy / "report.html")
+    assert html.index('id="table1"') < html.index('id="evidence-table1"') < html.index('id="overall"')
+    assert 'href="evidence/table1.csv"' in html
+
+
+def test_every_table_has_its_section_and_may_be_drawn(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    second = planted_table("ablations", ["ip2p", "editclip"], paper=None)
+    make_table(copy, second, copy / "tables" / "ablations")
+    write_record(copy, planted_table(), second)
+    html = page.page(copy, copy / "report.html")
+    assert html.index('id="table1"') < html.index('id="ablations"')
+    assert "<h2>Ablations</h2>" in html and 'id="paper-table1"' in html and 'id="paper-ablations"' not in html
+    assert "editclip (The editclip)" in html and html.count("No human judged") == 1
+    execute("table1", copy, tmp_path / "executed.ipynb", table="ablations")
+    text = str(nbformat.read(tmp_path / "executed.ipynb", as_version=4))
+    assert "The paper has no such table." in text and "shuffled-editclip" not in text
+
+
+def test_curves_are_in_the_order_of_the_config_and_named_by_the_kind_of_weights(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run / "weights", tmp_path / "weights"))
+    shutil.copytree(copy / "clip", copy / "later")
+    shutil.copytree(copy / "clip", copy / "dropped")
+    weights = read_record(run)["weights"]
+    assert list(training.read_logs(copy, weights)) == ["later", "clip"]
+    assert training.loss_labels(weights) == {"later": "loss", "clip": LOSS, "given": LOSS}
+
+
+def test_the_record_keeps_the_order_and_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {"run": {"notice": "a: “b”"}, "statistics": {}, "weights": {"z": {}, "a": {}}, "methods": {}, "tables": {}}
+    monkeypatch.setattr("sys.argv", ["record", "--config", json.dumps(config), "--out", str(tmp_path / "config.yaml")])
+    record.main()
+    assert read_record(tmp_path) == config and list(read_record(tmp_path)["weights"]) == ["z", "a"]
 
 
 def test_origin_names_code_seeds_and_trunk_and_adds_up_time(run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
-    made = read_json(copy / "tables" / "provenance.json")
+    made = read_json(copy / "tables" / "table1" / "provenance.json")
     inputs = {"clip": {"path": "results/planted/weights/clip", "sha256": "c" * 64}}
     for seed in (0, 1):
         part = copy / "shards" / "ip2p" / f"seed={seed}" / "0-of-1"
@@ -286,8 +319,9 @@ def test_origin_names_code_seeds_and_trunk_and_adds_up_time(run: Path, tmp_path:
         write_json(
             part / "provenance.json", made | {"code": code, "seconds": 30, "peak_memory_mib": 9, "inputs": inputs}
         )
-    provenances = origin.provenances(copy)
-    facts = dict(origin.facts(copy, provenances))
+    config = read_record(copy)
+    provenances = origin.provenances(copy, config)
+    facts = dict(origin.facts(copy, config, provenances))
     assert "git ffffffffff with uncommitted changes" in facts["Code"]
     assert facts["Weights"] == "clip cccccccccccc" and facts["LPIPS trunk"].startswith("random_trunk")
     rows = origin.stages(provenances).set_index("Stage")

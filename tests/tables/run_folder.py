@@ -1,15 +1,20 @@
 """A run folder with planted scores: every mean has a closed form, every picture is noise."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
+import yaml
 from PIL import Image
 
+from editclip.report import tables
 from editclip.storage import file_digest, write_json
 
+PAPER = Path(__file__).parents[2] / "paper" / "table1.csv"
 TYPES = {"to_night": "global", "colour_red": "colour", "add_hat": "addition"}
 EXEMPLARS, QUERIES, SIDE = 2, 3, 8
 METHODS = {  # name: (conditioning, exemplars, seeds, offset of its scores)
@@ -41,20 +46,65 @@ def score(method: str, metric: str, sample: int, seed: int) -> float:
     return 10 * base if metric == "psnr" else base
 
 
-def config(paper: Path) -> dict:
-    """A tables config of all methods."""
-    rows = [
-        {"name": n, "editor": EDITORS.get(n, n), "exemplars": m[1], "seeds": list(m[2]), "tables": ["table1"]}
-        for n, m in METHODS.items()
-    ]
+STATISTICS = {"resamples": 1000, "level": 0.95, "seed": 0}
+LOSS = "bits per pixel"  # of the planted weights' kind, which is this module
+
+
+def planted_table(
+    name: str = "table1", rows: Sequence[str] = (), changes: Mapping[str, Mapping[str, Any]] | None = None,
+    **declaration: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """What the stages of a table are told.
+
+    Args:
+        name: of the table.
+        rows: methods; all by default.
+        changes: by method, values that it does not share with the others, such as its weights.
+        declaration: changes of the declaration.
+    """
+    rows = list(rows or METHODS)
+    methods = {}
+    for row in rows:
+        conditioning, exemplars, seeds, _ = METHODS[row]
+        methods[row] = {
+            "editor": EDITORS.get(row, f"baselines.{row}"), "weights": {}, "exemplars": exemplars, "seeds": list(seeds),
+            "options": {}, "label": f"The {row}", "paper": "", "license": "MIT", "conditioning": conditioning,
+            "trained_on": [], **(changes or {}).get(row, {}),
+        }  # fmt: skip
+    declared = {"rows": rows, "reference": "editclip" if "editclip" in rows else None, "paper": str(PAPER)}
+    declared |= {"bars": [], "representation": None}
     return {
-        "label": "planted",
-        "notice": "Planted scores of a test.",
-        "paper": str(paper),
-        "seeds": [0, 1],
-        "statistics": {"resamples": 1000, "level": 0.95, "seed": 0},
-        "methods": rows,
-    }
+        "name": name, "label": "planted", "notice": "Planted scores of a test.", "statistics": STATISTICS,
+        "declaration": declared | declaration, "methods": methods,
+    }  # fmt: skip
+
+
+def arguments(run: Path, table: Mapping[str, Any], out: Path, *more: object) -> list[str]:
+    """The arguments with which a stage makes `out` of a table of the run."""
+    given = ["--table", json.dumps(table), "--bench", run / "bench", "--edits", *sorted(run.glob("edits/*/seed=*"))]
+    return [*map(str, [*given, "--scores", *sorted(run.glob("scores/*/[!.]*")), *more, "--out", out])]
+
+
+def make_table(run: Path, table: Mapping[str, Any], out: Path) -> Path:
+    """Make the folder `out` of a table of the run."""
+    timed = [run / "runtime" / name for name in TIMED if name in METHODS]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["tables", *arguments(run, table, out, "--runtime", *timed)])
+        tables.main()
+    return out
+
+
+def write_record(run: Path, *declared: Mapping[str, Any]) -> dict[str, Any]:
+    """Record a config with these tables in the run's folder; the config."""
+    methods = {name: {"seeds": list(seeds)} for name, (_, _, seeds, _) in METHODS.items()}
+    config = {
+        "run": {"name": "planted", "label": "planted", "notice": "Planted scores of a test.", "seeds": [0, 1]},
+        "statistics": STATISTICS, "methods": methods,
+        "weights": {"later": {"kind": "no.such.kind"}, "clip": {"kind": "run_folder"}, "given": {"kind": "run_folder"}},
+        "tables": {table["name"]: table["declaration"] for table in declared},
+    }  # fmt: skip
+    (run / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    return config
 
 
 def write_run(run: Path) -> pd.DataFrame:
@@ -72,11 +122,10 @@ def write_run(run: Path) -> pd.DataFrame:
     for frame in sorted({f for c in columns for f in manifest[c]}):
         picture(run / "bench" / frame)
     manifest.to_csv(run / "bench" / "manifest.csv", index=False)
-    for name, (conditioning, _, seeds, _) in METHODS.items():
+    for name, (_, _, seeds, _) in METHODS.items():
         for seed in seeds:
             folder = run / "edits" / name / f"seed={seed}"
             files = [picture(folder / f"{s}.png") for s in manifest["sample_id"]]
-            write_json(folder / "method.json", {"name": name, "conditioning": conditioning})
             _write_scores(run, name, seed, manifest, _write_edits(folder, manifest, seed, files))
     for name in TIMED:
         path = run / "runtime" / name / "runtime.csv"

@@ -1,18 +1,22 @@
 """The claims of a run with planted scores, whose differences are constants."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
-from run_folder import config, write_run
+from run_folder import arguments, planted_table, write_run
 
+from editclip.errors import InputError
 from editclip.report import evidence
+
+BARS = [{"metric": "closer", "at_least": 0.7, "rows": ["ip2p", "editclip"]}]
+ENCODER_BARS = [{"measure": "retrieval_edit", "at_least": 0.7, "encoder": "editclip"}]
 
 
 @pytest.fixture
-def claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
-    """evidence.csv of the planted run, indexed by claim."""
+def run(tmp_path: Path) -> Path:
+    """The planted run with measured representations."""
     write_run(tmp_path)
     measured = [
         ("editclip", "retrieval_edit", 0.75, 0.71, 0.79, 1000, 0.004),
@@ -21,14 +25,23 @@ def claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
     ]
     columns = ["encoder", "measure", "estimate", "low", "high", "n", "chance"]
     pd.DataFrame(measured, columns=columns).to_csv(tmp_path / "representation.csv", index=False)
-    settings = config(tmp_path / "none.csv")
-    settings["methods"] = [m | {"options": {}} for m in settings["methods"]]
-    arguments = {"config": json.dumps(settings), "representation": tmp_path, "out": tmp_path / "evidence.csv"}
-    arguments |= {name: tmp_path / name for name in ("bench", "scores", "edits")}
-    flags = [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
-    monkeypatch.setattr("sys.argv", ["evidence", *flags])
-    evidence.main()
-    return pd.read_csv(tmp_path / "evidence.csv", index_col="claim")
+    return tmp_path
+
+
+def made(run: Path, *more: object, **declared: Any) -> pd.DataFrame:
+    """The evidence of a table (see `planted_table`), indexed by claim."""
+    declared = {"bars": BARS, "representation": None} | declared
+    out = run / "evidence" / "table1.csv"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["evidence", *arguments(run, planted_table(**declared), out, *more)])
+        evidence.main()
+    return pd.read_csv(out, index_col="claim")
+
+
+@pytest.fixture
+def claims(run: Path) -> pd.DataFrame:
+    """The evidence with bars for rows and encoders."""
+    return made(run, "--representation", run, representation=ENCODER_BARS)
 
 
 def test_paired_differences_of_own_and_foreign_exemplars_and_of_the_copy(claims: pd.DataFrame) -> None:
@@ -60,3 +73,44 @@ def test_the_bar_of_retrieval_is_editclips(claims: pd.DataFrame) -> None:
     assert list(barred["met"]) == ["yes"] and barred.index[0].endswith("wordings: editclip")
     assert found["note"].tolist()[:2] == ["chance 0.004", "chance 0.004"]
     assert found["low"].isna().sum() == 1, "a maximum has no interval"
+
+
+def test_without_a_declared_representation_there_are_no_claims_about_it(run: Path) -> None:
+    assert "Representation" not in set(made(run)["group"])
+    assert made(run, "--representation", run, representation=[])["bar"].notna().sum() > 0
+    with pytest.raises(InputError, match="give --representation FOLDER"):
+        made(run, representation=[])
+
+
+def test_a_shuffled_row_with_other_weights_is_no_control(run: Path) -> None:
+    other = {"editclip": {"weights": {"editclip_ip2p": "editclip_ip2p"}}}
+    other["shuffled-editclip"] = {"weights": {"editclip_ip2p": "lambda_0"}}
+    assert not made(run, changes=other).index.str.contains("above shuffled").any()
+    other["shuffled-editclip"] = other["editclip"]
+    assert made(run, changes=other).index.str.contains("above shuffled").sum() == 2
+
+
+def test_a_bar_may_be_set_for_any_metric_and_row_as_a_floor_or_a_ceiling(run: Path) -> None:
+    """Means are offset + 0.085 + 0.05 over seeds 0 and 1: ip2p 0.335, the copy 0.085."""
+    bars = [
+        {"metric": "lpips_alex", "at_most": 0.1, "rows": ["ip2p", "copy_query"]},
+        {"metric": "lpips_alex", "at_most": 0.5, "rows": ["editclip"]},
+    ]
+    found = made(run, bars=bars)
+    held = found[found["group"] == "Held against a bar"]
+    assert held["bar"].tolist() == ["at most 0.1", "at most 0.5", "at most 0.1"]
+    assert held["met"].tolist() == ["no", "yes", "yes"]
+    assert held["estimate"].tolist() == pytest.approx([0.335, 0.435, 0.085])
+    assert found.loc[found["group"].str.startswith("Closer"), "bar"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"bars": [{"metric": "closr", "at_least": 0.7, "rows": ["ip2p"]}]}, '"closr".*not scored.*mean "closer"'),
+        ({"representation": [ENCODER_BARS[0] | {"encoder": "clp"}]}, "retrieval_edit of clp, which was not measured"),
+    ],
+)
+def test_a_bar_for_what_was_not_measured_is_refused(run: Path, declared: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        made(run, "--representation", run, **declared)

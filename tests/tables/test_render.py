@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from editclip.report import render
+from editclip.report import render, render_full, render_headline
+from editclip.report import rows as facts_of_rows
 from editclip.report.columns import TABLE1
 
 
@@ -11,6 +12,16 @@ def rows(**changes: list) -> pd.DataFrame:
                           "lpips": [0.3, 0.2, 0.0], "conditioning": ["text", "exemplar", "none"],
                           "notes": ["", "a|b", ""]})  # fmt: skip
     return table.assign(**changes).reindex(columns=list(TABLE1))
+
+
+def facts(**changes: list) -> pd.DataFrame:
+    """rows.csv of `rows`: what the renderings read of it, and notes that are alike but for the number of seeds."""
+    columns = {"method": ["ip2p", "prompt_diffusion", "copy_query"], "control": ["no", "no", "yes"], "clip_dir": "eq11",
+               "run": "x", "lpips_trunk": "imagenet", "votes": "none", "seeds": "0 1", "exemplars": "own",
+               "n_failed": "0"}  # fmt: skip
+    empty = pd.DataFrame("", index=range(3), columns=list(facts_of_rows.FACTS))
+    counts = {name: "0" for name in empty.columns if name.endswith(("_undefined", "_skipped"))}
+    return empty.assign(**counts, **columns).assign(**changes)
 
 
 def full(**changes: list) -> pd.DataFrame:
@@ -32,7 +43,7 @@ def test_latex_escapes_what_latex_would_interpret() -> None:
     assert render.latex_text("copy_query & 50% #1 $x$ {y} a\\b ~ ^") == (
         r"copy\_query \& 50\% \#1 \$x\$ \{y\} a\textbackslash{}b \textasciitilde{} \textasciicircum{}"
     )
-    tex = render.table1_latex(rows(), full(), "a_b", 0.95)
+    tex = render_headline.headline_latex("table1", rows(), full(), facts(), "a_b", 0.95)
     body = [line for line in tex.splitlines() if not line.startswith("%")]
     assert any(line.startswith(r"prompt\_diffusion & exemplar &") for line in body)
     assert all("_" not in line.replace(r"\_", "") for line in body)
@@ -42,61 +53,67 @@ def test_latex_escapes_what_latex_would_interpret() -> None:
 
 
 def test_the_best_method_is_bold_and_controls_do_not_compete() -> None:
-    best = render.best_cells(rows())
+    best = render_headline.best_cells(rows(), facts())
     assert best["ec2ec"].tolist() == [False, True, False]
     assert best["lpips"].tolist() == [False, True, False]
-    shuffled = rows(notes=["", "exemplars=shuffled", ""], conditioning=["text", "exemplar", "exemplar"])
-    assert render.best_cells(shuffled)["ec2ec"].tolist() == [False, False, True]
-    assert "**0.500**" in render.table1_markdown(rows(), full(), None, 0.95)
+    shuffled = facts(control=["no", "yes", "no"])
+    assert render_headline.best_cells(rows(), shuffled)["ec2ec"].tolist() == [False, False, True]
+    assert "**0.500**" in render_headline.headline_markdown("table1", rows(), full(), facts(), None, 0.95)
 
 
 def test_a_tie_at_the_printed_precision_marks_both() -> None:
-    assert render.best_cells(rows(ec2ec=[0.50001, 0.5, 0.9]))["ec2ec"].tolist() == [True, True, False]
+    assert render_headline.best_cells(rows(ec2ec=[0.50001, 0.5, 0.9]), facts())["ec2ec"].tolist() == [True, True, False]
 
 
 def test_half_of_the_interval_follows_the_mean_in_every_rendering() -> None:
-    text = render.table1_markdown(rows(), full(), None, 0.9)
+    text = render_headline.headline_markdown("table1", rows(), full(), facts(), None, 0.9)
     assert "| 0.400 ± 0.050 |" in text and "| **0.500** ± 0.020 |" in text and "| 0.900 |" in text
     assert "half of the 90 % interval" in text
-    assert r"\textbf{0.500} {\scriptsize$\pm$\,0.020}" in render.table1_latex(rows(), full(), None, 0.9)
-    assert "<b>0.500</b><small>± 0.020</small>" in render.table1_html(rows(), full())
+    assert r"\textbf{0.500} {\scriptsize$\pm$\,0.020}" in render_headline.headline_latex(
+        "table1", rows(), full(), facts(), None, 0.9
+    )
+    assert "<b>0.500</b><small>± 0.020</small>" in render_headline.headline_html(rows(), full(), facts())
 
 
-def test_clip_dir_has_the_interval_of_the_form_that_the_notes_name() -> None:
-    table = rows(clip_dir=0.1, notes=["run=x; clip_dir=eq12", "clip_dir=eq11", ""])
+def test_clip_dir_has_the_interval_of_the_form_of_its_row() -> None:
+    table, forms = rows(clip_dir=0.1), facts(clip_dir=["eq12", "eq11", "eq11"])
     captions, instruction = (full(metric=f"clip_dir_{form}") for form in ("captions", "instruction"))
     both = pd.concat([captions, instruction.assign(low=0.0, high=0.6)])
-    assert render.half_widths(table, both)["clip_dir"].tolist() == ["0.300", "0.020", ""]
+    assert render_headline.half_widths(table, both, forms)["clip_dir"].tolist() == ["0.300", "0.020", ""]
 
 
 def test_markdown_keeps_its_columns_when_a_cell_holds_a_pipe_and_shows_gaps_as_dashes() -> None:
-    text = render.table1_markdown(rows(method=["a|b", "x", "y"], lpips=[0.3, None, 0.0]), full(), "Toy.", 0.95)
+    names = ["a|b", "x", "y"]
+    piped, named = rows(method=names, lpips=[0.3, None, 0.0]), facts(method=names)
+    text = render_headline.headline_markdown("table1", piped, full(), named, "Toy.", 0.95)
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.replace(r"\|", "").count("|") for line in table} == {5}  # method, conditioning, lpips, ec2ec
     assert "–" in table[3] and text.startswith("# Table 1\n\n**Toy.**\n")
 
 
 def test_what_all_notes_share_is_said_once() -> None:
-    notes = ["run=x; seeds=2", "run=x; seeds=1; n_failed=1", "run=x; seeds=2"]
-    text = render.table1_markdown(rows(notes=notes), full(), None, 0.95)
-    assert text.count("run=x") == 1 and "- all rows: run=x\n" in text
+    told = facts(seeds=["0 1", "0", "0 1"], n_failed=["0", "1", "0"])
+    text = render_headline.headline_markdown("table1", rows(), full(), told, None, 0.95)
+    assert text.count("run=x") == 1 and "- all rows: run=x; clip_dir=eq11; votes=none\n" in text
     assert "- prompt_diffusion: seeds=1; n_failed=1\n" in text
 
 
 def test_the_full_table_shows_intervals_differences_and_spread_over_seeds() -> None:
-    text = render.full_markdown(full(), None, 0.95)
+    text = render_full.full_markdown("table1", full(), "prompt_diffusion", None, 0.95)
     assert "| EC2EC ↑ | 0.400 ± 0.050 | 0.500 ± 0.020 |" in text
     assert "difference from prompt_diffusion on the same samples, * where p_holm < 0.05" in text
     assert "| EC2EC ↑ | −0.100 ± 0.030 * |" in text
     assert "| Metric | ip2p |\n| --- | --- |\n| EC2EC ↑ | 0.010 |" in text
     assert "## EC2EC per type\n\n| Type | ip2p |" in text
-    assert "*" not in render.full_markdown(full(p_holm=[0.06, None, None]), None, 0.95).replace("* where", "")
-    tex = render.full_latex(full(), "a_b", 0.95)
+    assert "*" not in render_full.full_markdown("table1", full(p_holm=[0.06, None, None]), "ip2p", None, 0.95).replace(
+        "* where", ""
+    )
+    tex = render_full.full_latex("table1", full(), "prompt_diffusion", "a_b", 0.95)
     assert tex.count(r"\begin{table*}") == 4 and r"$-$0.100 $\pm$ 0.030 *" in tex
 
 
 def test_without_a_reference_or_seeds_the_full_table_leaves_those_pieces_out() -> None:
-    text = render.full_markdown(full(diff=None, seed_sd=None), None, 0.95)
+    text = render_full.full_markdown("table1", full(diff=None, seed_sd=None), None, None, 0.95)
     assert "difference" not in text and "over seeds" not in text
 
 
@@ -107,5 +124,13 @@ def test_numbers_are_printed_with_a_true_minus_and_without_a_negative_zero() -> 
 
 
 def test_html_is_escaped_and_leaves_out_empty_columns() -> None:
-    html = render.table1_html(rows(method=["<b>", "x", "y"]), full())
+    html = render_headline.headline_html(rows(method=["<b>", "x", "y"]), full(), facts(method=["<b>", "x", "y"]))
     assert "&lt;b&gt;" in html and "Win edit" not in html and html.count('class="control"') == 1
+
+
+def test_a_table_is_titled_by_its_name() -> None:
+    assert [render.title(name) for name in ("table1", "ablations", "clip_sum-x")] == [
+        "Table 1",
+        "Ablations",
+        "Clip sum x",
+    ]

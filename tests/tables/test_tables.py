@@ -4,21 +4,35 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import run_folder
-from run_folder import EXEMPLARS, METHODS, QUERIES, TIMED, TYPES, config, write_run
+from run_folder import (
+    EXEMPLARS,
+    METHODS,
+    PAPER,
+    QUERIES,
+    STATISTICS,
+    TIMED,
+    TYPES,
+    make_table,
+    planted_table,
+    write_run,
+)  # fmt: skip
 from scipy.stats import t as student
 
 from editclip import stats
+from editclip.config.section import checked
+from editclip.config.tables import Table
 from editclip.errors import InputError
-from editclip.report import tables
+from editclip.report import beside_paper, rows, tables
+from editclip.report import summary as summaries
 from editclip.report.columns import MEASURED, TABLE1
-from editclip.report.results import RunResults, read_numbers, read_run
+from editclip.report.files import read_numbers
+from editclip.report.results import RunResults, read_results, result_folders
 
-PAPER = Path(__file__).parents[2] / "paper" / "table1.csv"
 SAMPLES = len(TYPES) * EXEMPLARS * QUERIES
 
 
@@ -35,20 +49,27 @@ def run(planted: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(planted, tmp_path / "run"))
 
 
-def read(run: Path, settings: dict | None = None) -> RunResults:
-    runtime = [run / "runtime" / name for name in TIMED]
-    return read_run(settings or config(PAPER), run / "bench", run / "scores", run / "edits", runtime)
+def read(run: Path, **declared: Any) -> RunResults:
+    """The results of a table's rows, see `planted_table`."""
+    table = checked(Table, planted_table(**declared))
+    edits, scores = (sorted(run.glob(f"{part}/*/[!.]*")) for part in ("edits", "scores"))
+    folders = result_folders(table, run / "bench", edits, scores, [run / "runtime" / name for name in TIMED])
+    return read_results(table.rows, folders)
 
 
 def written(run: Path, out: Path) -> Path:
-    out.mkdir()
-    tables.write_tables(out, config(PAPER), read(run))
-    return out
+    return make_table(run, planted_table(), out)
+
+
+def headline(results: RunResults) -> pd.DataFrame:
+    table = checked(Table, planted_table())
+    full = tables.full_table(table, results)
+    return tables.headline(full, results, rows.row_facts(table, results, full))
 
 
 def summary(results: RunResults, reference: str | None = "editclip") -> pd.DataFrame:
-    settings = stats.Settings(**config(PAPER)["statistics"])
-    return tables.summarise(tables.long_scores(results), results.methods, settings, reference)
+    settings = stats.Settings(**STATISTICS)
+    return summaries.summarise(summaries.long_scores(results), results.methods, settings, reference)
 
 
 def change(path: Path, column: str, row: int, value: str) -> None:
@@ -101,8 +122,8 @@ def test_an_edit_that_failed_is_not_timed(run: Path) -> None:
     path = run / "runtime" / "ip2p" / "runtime.csv"
     for column, value in (("edit_seconds", ""), ("status", "failed"), ("reason", "out of memory")):
         change(path, column, 0, value)
-    rows = tables.summarise_runtime(read(run)).query("method == 'ip2p'").set_index("metric")
-    assert rows.loc["runtime_s", ["mean", "n", "n_failed"]].tolist() == [7, 1, 1]
+    seconds = summaries.summarise_runtime(read(run)).query("method == 'ip2p'").set_index("metric")
+    assert seconds.loc["runtime_s", ["mean", "n", "n_failed"]].tolist() == [7, 1, 1]
 
 
 def test_an_undefined_value_is_counted_and_enters_no_mean(run: Path) -> None:
@@ -113,8 +134,7 @@ def test_an_undefined_value_is_counted_and_enters_no_mean(run: Path) -> None:
         row = frame.index[frame["metric"] == "clip_dir_captions"][0]
         for column, value in (("value", ""), ("status", "undefined"), ("reason", "no change")):
             change(path, column, row, value)
-    results = read(run)
-    table = tables.headline(summary(results), results, "x")
+    table = headline(read(run))
     assert table.loc[0, "clip_dir"] == pytest.approx(expected("ip2p") + 0.01 * 0.5, abs=1e-9)
     assert "n_undefined=clip_dir:2" in table.loc[0, "notes"]
 
@@ -124,8 +144,7 @@ def test_a_sample_with_one_lost_seed_weighs_as_much_as_the_others(run: Path) -> 
     row = pd.read_csv(path).query("metric == 'ec2ec'").index[0]
     for column, value in (("value", ""), ("status", "undefined"), ("reason", "r")):
         change(path, column, row, value)
-    results = read(run)
-    table = tables.headline(summary(results), results, "x")
+    table = headline(read(run))
     # sample 0 keeps seed 0 alone: its mean falls by 0.05, the table's by 0.05 / 18
     assert table.loc[0, "ec2ec"] == pytest.approx(expected("ip2p") - 0.05 / SAMPLES, abs=1e-9)
 
@@ -204,14 +223,6 @@ def test_without_the_reference_there_are_no_differences(planted: Path) -> None:
     assert summary(read(planted), reference=None)[columns].isna().all(axis=None)
 
 
-def test_the_reference_is_the_first_row_of_editclip_with_its_own_exemplars() -> None:
-    methods = config(PAPER)["methods"]
-    assert tables.reference_row(methods[::-1]) == "editclip"
-    second = {**methods[1], "name": "other-weights"}
-    assert tables.reference_row([methods[2], second, methods[1]]) == "other-weights"
-    assert tables.reference_row([{**second, "tables": []}, methods[0], methods[2]]) is None
-
-
 def test_a_run_in_which_every_value_is_undefined_has_a_table(run: Path) -> None:
     results = read(run)
     lost = results.scores.assign(status="undefined", value=float("nan"))
@@ -223,7 +234,7 @@ def test_types_of_one_name_in_two_groups_stay_apart(run: Path) -> None:
     manifest = run / "bench" / "manifest.csv"
     for row in range(3):
         change(manifest, "group", row, "02")
-    long = tables.long_scores(read(run))
+    long = summaries.long_scores(read(run))
     assert {"01-to_night", "02-to_night", "add_hat"} <= set(long["type"])
 
 
@@ -233,7 +244,7 @@ def test_the_paper_stands_beside_methods_of_both_tables_with_the_sign_of_the_dif
         {"method": ["ip2p", "editclip", "copy_query"], "ec2ec": [0.1, 0.2, 0.0], "lpips": [0.1, 0.3, 0.0]}
     )
     ours = ours.reindex(columns=["method", *MEASURED, "runtime_s"])
-    versus = tables.against_paper(ours, pd.read_csv(PAPER), "editclip").set_index(["method", "metric"])
+    versus = beside_paper.against_paper(ours, pd.read_csv(PAPER), "editclip").set_index(["method", "metric"])
     assert set(versus.index.get_level_values("method")) == {"ip2p", "editclip"}
     assert versus.loc[("ip2p", "ec2ec"), ["paper", "same_sign"]].tolist() == [0.418, "yes"]
     assert versus.loc[("ip2p", "lpips"), "same_sign"] == "no"
@@ -242,7 +253,9 @@ def test_the_paper_stands_beside_methods_of_both_tables_with_the_sign_of_the_dif
 
 def test_prompt_diffusion_is_found_under_its_name_in_the_paper() -> None:
     ours = pd.DataFrame({"method": ["prompt_diffusion"], **{c: [0.5] for c in (*MEASURED, "runtime_s")}})
-    assert tables.against_paper(ours, pd.read_csv(PAPER), None)["paper_method"].unique().tolist() == ["PromptDiffusion"]
+    assert beside_paper.against_paper(ours, pd.read_csv(PAPER), None)["paper_method"].unique().tolist() == [
+        "PromptDiffusion"
+    ]
 
 
 def test_unequal_cards_are_refused_by_key_and_methods(run: Path) -> None:
@@ -265,9 +278,11 @@ def test_unequal_cards_are_refused_by_key_and_methods(run: Path) -> None:
         ("scores/ip2p/clip/seed=1.csv", lambda p: change(p, "image_sha256", 3, "0"), "scored on another image"),
         ("scores/ip2p/clip/seed=1.csv", lambda p: change(p, "method", 3, "visii"), "row 5 is of method 'visii'"),
         ("edits/ip2p/seed=0/edits.csv", lambda p: _drop(p), "lacks sample '01-add_hat-e1-q2'"),
-        ("edits/ip2p/seed=0/method.json", lambda p: p.write_text("{}"), "lacks 'conditioning'"),
         ("bench/manifest.csv", lambda p: _repeat(p), "repeats sample_id"),
-        ("scores/ip2p/lpips", shutil.rmtree, "ip2p/lpips/card.json is missing"),
+        ("scores/ip2p/lpips", shutil.rmtree, "no folder ip2p/lpips among those given as --scores"),
+        ("scores/ip2p/lpips/card.json", lambda p: p.unlink(), "ip2p/lpips/card.json is missing"),
+        ("edits/ip2p/seed=1", shutil.rmtree, "no folder ip2p/seed=1 among those given as --edits"),
+        ("scores", shutil.rmtree, "no scores of ip2p, editclip, shuffled-editclip, copy_query among"),
     ],
 )
 def test_bad_input_is_named(run: Path, file: str, edit, message: str) -> None:  # type: ignore[no-untyped-def]
@@ -289,13 +304,12 @@ def _drop(path: Path) -> None:
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
 
 
-def test_only_methods_of_this_table_are_read(run: Path) -> None:
-    settings = config(PAPER)
-    settings["methods"][0]["tables"] = ["table2"]
-    assert [m.name for m in read(run, settings).methods] == list(METHODS)[1:]
-    settings["methods"] = []
-    with pytest.raises(InputError, match="no method of the config has 'table1'"):
-        read(run, settings)
+def test_only_the_rows_of_the_table_are_read(run: Path) -> None:
+    shutil.rmtree(run / "edits" / "ip2p")
+    wanted = ["copy_query", "editclip"]
+    results = read(run, rows=wanted)
+    assert list(results.methods) == wanted and set(results.scores["method"]) == set(wanted)
+    assert set(results.runtime["method"]) == {"editclip"}
 
 
 def test_the_paper_tables_hold_the_papers_numbers() -> None:
@@ -314,24 +328,124 @@ def test_what_a_killed_job_left_is_no_metric_family(run: Path) -> None:
     assert sorted(read(run).cards) == ["clip", "editclip", "ground_truth", "lpips"]
 
 
-def test_the_stage_writes_utf8_lf_files_and_is_repeatable(planted: Path, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    arguments = ["tables", "--config", json.dumps(config(PAPER)), "--bench", str(planted / "bench"), "--scores",
-                 str(planted / "scores"), "--edits", str(planted / "edits"), "--out"]  # fmt: skip
+def test_the_stage_writes_utf8_lf_files_and_is_repeatable(planted: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        monkeypatch.setattr("sys.argv", [*arguments, str(tmp_path / name)])
-        tables.main()
+        written(planted, tmp_path / name)
     files = sorted(p.name for p in (tmp_path / "a").iterdir() if p.name != "provenance.json")
-    assert files == ["table1.csv", "table1.md", "table1.tex", "table1_full.csv", "table1_full.md", "table1_full.tex",
-                     "table1_vs_paper.csv", "table1_vs_paper.md"]  # fmt: skip
+    assert files == ["rows.csv", "table1.csv", "table1.md", "table1.tex", "table1_full.csv", "table1_full.md",
+                     "table1_full.tex", "table1_vs_paper.csv", "table1_vs_paper.md"]  # fmt: skip
     for name in files:
         content = (tmp_path / "a" / name).read_bytes()
         assert content == (tmp_path / "b" / name).read_bytes()
         assert b"\r" not in content and content.decode("utf-8").endswith("\n")
     inputs = json.loads((tmp_path / "a" / "provenance.json").read_text())["inputs"]
-    assert {name: facts["path"] for name, facts in inputs.items()} == {
-        "bench": str(planted / "bench" / "manifest.csv"),
-        "scores": str(planted / "scores"),
-        "edits": str(planted / "edits"),
-        "paper": str(PAPER),
-    }
-    assert run_folder.config(PAPER)["notice"] in (tmp_path / "a" / "table1_vs_paper.md").read_text()
+    paths = {name: facts["path"] for name, facts in inputs.items()}
+    assert paths["bench"] == str(planted / "bench" / "manifest.csv") and paths["paper"] == str(PAPER)
+    assert paths["edits of ip2p, seed 1"] == str(planted / "edits" / "ip2p" / "seed=1" / "edits.csv")
+    assert paths["scores of ip2p, clip"] == str(planted / "scores" / "ip2p" / "clip")
+    assert planted_table()["notice"] in (tmp_path / "a" / "table1_vs_paper.md").read_text()
+
+
+ABLATED = {"shuffled-editclip": {"exemplars": "own"}}  # as another table may call the same outputs
+
+
+def test_a_second_table_has_its_own_rows_reference_and_family_of_tests(planted: Path, tmp_path: Path) -> None:
+    rows_of = ["ip2p", "shuffled-editclip"]
+    table = planted_table("ablations", rows_of, ABLATED, reference="ip2p", paper=None)
+    out = make_table(planted, table, tmp_path / "ablations")
+    assert not list(out.glob("*_vs_paper*"))
+    full = pd.read_csv(out / "ablations_full.csv")
+    row = full[(full["scope"] == "all") & (full["metric"] == "ec2ec")].set_index("method").loc["shuffled-editclip"]
+    assert row["diff"] == pytest.approx(expected("shuffled-editclip") - expected("ip2p"), abs=1e-6)
+    tests = full["p"].notna().sum()
+    assert tests == full.loc[full["scope"] == "all", "metric"].nunique() - 2, "one row, all metrics but the seconds"
+    assert row["p_holm"] == pytest.approx(tests / 1001, abs=1e-6)
+    assert "# Ablations\n" in (out / "ablations.md").read_text()
+    assert "difference from ip2p" in (out / "ablations_full.md").read_text()
+    facts = rows.read_facts(out).set_index("method")
+    assert facts["reference"].tolist() == ["yes", "no"] and facts["control"].tolist() == ["no", "no"]
+
+
+def test_a_table_without_a_reference_shows_no_differences(planted: Path, tmp_path: Path) -> None:
+    out = make_table(planted, planted_table(reference=None), tmp_path / "out")
+    assert pd.read_csv(out / "table1_full.csv")[["diff", "p", "p_holm"]].isna().all(axis=None)
+    assert "difference" not in (out / "table1_full.md").read_text()
+    assert set(rows.read_facts(out)["reference"]) == {"no"}
+
+
+def test_facts_about_a_row_are_columns(run: Path, tmp_path: Path) -> None:
+    edits = run / "edits" / "ip2p" / "seed=1" / "edits.csv"
+    change(edits, "status", 3, "failed")
+    change(edits, "reason", 3, "out of memory")
+    scores = run / "scores" / "ip2p" / "clip" / "seed=1.csv"
+    for column, value in (("value", ""), ("status", "skipped"), ("reason", "no caption; none at all")):
+        change(scores, column, 0, value)
+    weights = {"editclip": {"weights": {"editclip_ip2p": "lambda_0"}, "trained_on": ["world", "photos"]}}
+    table = planted_table(changes=weights)
+    facts = rows.read_facts(make_table(run, table, tmp_path / "out")).set_index("method")
+    assert tuple(facts.reset_index().columns) != () and list(facts.index) == list(METHODS)
+    ip2p, editclip, copy = facts.loc["ip2p"], facts.loc["editclip"], facts.loc["copy_query"]
+    assert ip2p[["run", "label", "conditioning", "editor", "seeds"]].tolist() == [
+        "planted", "The ip2p", "text", "baselines.ip2p", "0 1",
+    ]  # fmt: skip
+    assert ip2p[["n_outputs", "n_failed", "clip_n", "clip_skipped", "clip_empty", "runtime_s_n"]].tolist() == [
+        str(2 * SAMPLES), "1", str(SAMPLES), "1", "", "2",
+    ]  # fmt: skip
+    assert editclip["weights"] == "editclip_ip2p=lambda_0" and editclip["trained_on"] == "world, photos"
+    assert copy[["clip_dir_n", "clip_dir_undefined", "clip_dir_empty", "runtime_s_empty"]].tolist() == [
+        "0", str(SAMPLES), "the image did not change", "not timed",
+    ]  # fmt: skip
+    assert facts["control"].tolist() == ["no", "no", "yes", "yes"]
+    for column, value in (("lpips_trunk", "random_trunk"), ("clip_dir", "eq11"), ("votes", "none")):
+        assert set(facts[column]) == {value}
+
+
+def test_a_control_is_that_of_the_row_with_its_editor_options_and_weights(planted: Path, tmp_path: Path) -> None:
+    def control_of(**changes: Any) -> str:
+        out = make_table(planted, planted_table(changes={"shuffled-editclip": changes}), tmp_path / "out")
+        return str(rows.read_facts(out).set_index("method").loc["shuffled-editclip", "control_of"])
+
+    assert control_of() == "editclip"
+    assert control_of(weights={"editclip_ip2p": "lambda_0"}) == ""
+    assert control_of(options={"guidance_scale": 7.0}) == ""
+
+
+def test_a_semicolon_in_a_reason_does_not_look_like_the_end_of_a_note(run: Path) -> None:
+    for seed in METHODS["ip2p"][2]:
+        path = run / "scores" / "ip2p" / "clip" / f"seed={seed}.csv"
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        frame.loc[frame["metric"] == "clip", ["value", "status", "reason"]] = ["", "skipped", "no caption; none at all"]
+        frame.to_csv(path, index=False)
+    assert "; clip empty: no caption, none at all" in headline(read(run)).loc[0, "notes"]
+
+
+def test_a_table_of_the_paper_needs_only_the_columns_it_has(planted: Path, tmp_path: Path) -> None:
+    paper = tmp_path / "paper.csv"
+    pd.read_csv(PAPER)[["method", "ec2ec"]].to_csv(paper, index=False)
+    out = make_table(planted, planted_table(paper=str(paper)), tmp_path / "out")
+    assert set(pd.read_csv(out / "table1_vs_paper.csv")["metric"]) == {"ec2ec"}
+
+
+BAR = {"metric": "ec2ec", "at_least": 0.5, "rows": ["ip2p"]}
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"reference": "visii"}, 'declaration: reference names "visii", which is no row'),
+        ({"bars": [BAR | {"rows": ["visii"]}]}, r'bars\[0\].rows names "visii"'),
+        ({"bars": [BAR | {"at_most": 1.0}]}, "either at_least or at_most"),
+        ({"bars": [BAR, BAR | {"at_least": 0.6}]}, "two bars for ec2ec of ip2p"),
+        ({"bars": [BAR | {"atleast": 1}]}, "did you mean"),
+        ({"rows": []}, "declaration.rows"),
+    ],
+)
+def test_a_declaration_that_contradicts_itself_is_refused(
+    planted: Path, tmp_path: Path, declared: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        make_table(
+            planted,
+            planted_table() | {"declaration": planted_table(**{"paper": None})["declaration"] | declared},
+            tmp_path / "out",
+        )

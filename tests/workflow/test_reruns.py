@@ -1,18 +1,25 @@
-"""Editing a file or a config value reruns exactly what depends on it."""
+"""Editing a file or a config value reruns exactly what depends on it, and what computes nothing reruns nothing."""
 
+import ast
+import contextlib
 import re
+import sysconfig
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from workflow_project import ROOT, SMOKE, Project
 
+from editclip.report.notebook_code import imported_modules
+
 MODULES = sorted(
     p.relative_to(ROOT).as_posix() for package in ("editclip", "baselines") for p in (ROOT / package).rglob("*.py")
 )
 TIMED = ("ip2p", "editclip", "visii", "prompt-diffusion")  # what is no control
 FAMILIES = ("lpips", "clip", "editclip", "ground_truth")
-DRAWING = [f"editclip.report.{name}" for name in ("evidence_table", "figures", "pictures", "training")]
+LOOP = "editclip/training/loop.py"
 TRAININGS = {
     "clip": "clip",
     "clip_matched": "clip",
@@ -66,12 +73,14 @@ def entries_by_output(config: dict) -> dict[str, list[str]]:  # type: ignore[typ
         f"{run}/tree": ["editclip.data.world"],
         f"{run}/bench": ["editclip.data.bench"],
         f"{run}/representation": ["editclip.metrics.representation"],
-        f"{run}/tables": ["editclip.report.tables"],
-        f"{run}/evidence.csv": ["editclip.report.evidence"],
+        f"{run}/tables/table1": ["editclip.report.tables"],
+        f"{run}/evidence/table1.csv": ["editclip.report.evidence"],
+        f"{run}/config.yaml": ["editclip.report.record"],
         "results/report.html": ["editclip.report.page"],
     }
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
-        entries[f"{run}/notebooks/{notebook.stem}.html"] = entries[f"{run}/figures/{notebook.stem}"] = DRAWING
+        drawing = imported_modules(notebook)
+        entries[f"{run}/notebooks/{notebook.stem}.html"] = entries[f"{run}/figures/{notebook.stem}"] = drawing
     for name, training in TRAININGS.items():
         entries[f"{run}/weights/{name}"] = [f"editclip.training.{training}"]
     entries[f"{run}/weights/prompt_diffusion"] = ["baselines.prompt_diffusion.training"]
@@ -97,7 +106,7 @@ def test_editing_a_module_reruns_exactly_what_imports_it(smoke: Project, name: s
     entries = entries_by_output(yaml.safe_load((smoke.folder / SMOKE).read_text()))
     graph = imports(smoke.folder)
     expected = {output for output, modules in entries.items() if dotted(name) in reached(graph, *modules)}
-    with smoke.edited(name, lambda text: text + "\n# edited\n"):
+    with smoke.edited(name, lambda text: text + "\n_EDITED = 1\n"):
         assert smoke.changed() == expected
 
 
@@ -108,6 +117,84 @@ def messages(jobs: set[str]) -> set[str]:
 
 RENDERING = {f"Rendering notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
 REPORTING = {"Aggregating scores", "Weighing the", *RENDERING, "Publishing the", "Writing the"}
+
+
+@contextlib.contextmanager
+def all_edited(project: Project, names: list[str], change: Callable[[str], str]) -> Iterator[None]:
+    """All these files of the project rewritten inside the block."""
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            stack.enter_context(project.edited(name, change))
+        yield
+
+
+def commented(text: str) -> str:
+    """A source text with another comment and module docstring, and with a docstring more for each attribute."""
+    lines = text.splitlines(keepends=True)
+    classes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
+    for node in sorted((n for c in classes for n in c.body if isinstance(n, ast.AnnAssign)), key=lambda n: -n.lineno):
+        lines.insert(node.end_lineno or 0, " " * node.col_offset + '"""Edited."""\n')
+    return re.sub(r'\A(r?""")', r"\1Edited. ", "".join(lines)) + "\n# edited\n"
+
+
+def bumped(text: str) -> str:
+    """pyproject.toml with another version."""
+    return text.replace('\nversion = "', '\nversion = "9.')
+
+
+def redrawn(text: str) -> str:
+    """The training loop with other random seeds."""
+    return text.replace("[:15], 16)", "[:14], 16)")
+
+
+def test_comments_and_docstrings_rerun_nothing(smoke: Project) -> None:
+    with all_edited(smoke, MODULES, commented):
+        assert smoke.changed() == set() == smoke.planned()
+
+
+PRESENTED = {
+    "LABEL": r'\1"Renamed"',
+    "PAPER": r'\1"https://example.org"',
+    "LICENSE": r'\1"none stated"',
+    "TRAINED_ON": r'\1("elsewhere",)',
+    "GPU_GB": r"\g<1>99",
+    "LOSS": r'\1"error"',
+}
+
+
+@pytest.mark.parametrize("literal", PRESENTED)
+def test_what_a_module_only_presents_makes_nothing_anew_but_its_presentation(smoke: Project, literal: str) -> None:
+    line = re.compile(rf"^({literal} = )[\"'(\d].*", flags=re.MULTILINE)  # of a literal
+    names = [name for name in MODULES if line.search((smoke.folder / name).read_text())]
+    assert names
+    with all_edited(smoke, names, lambda text: line.sub(PRESENTED[literal], text)):
+        assert messages(smoke.planned()) <= REPORTING
+
+
+def test_a_new_version_reruns_nothing(smoke: Project) -> None:
+    with smoke.edited("pyproject.toml", bumped):
+        assert smoke.planned() == set()
+
+
+def test_a_changed_constant_of_the_loop_repeats_the_trainings(smoke: Project) -> None:
+    entries = entries_by_output(yaml.safe_load((smoke.folder / SMOKE).read_text()))
+    graph = imports(smoke.folder)
+    expected = {output for output, modules in entries.items() if dotted(LOOP) in reached(graph, *modules)}
+    assert {output.split("/")[2] for output in expected} == {"weights"}
+    with smoke.edited(LOOP, redrawn):
+        assert smoke.changed() == expected
+
+
+def test_where_the_package_is_not_installed(smoke: Project, tmp_path: Path) -> None:
+    """As in the conda environment, which holds the dependencies alone and runs the checkout."""
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if "editclip" not in path.name:
+            (tmp_path / path.name).symlink_to(path)
+    bare = replace(smoke, site=tmp_path)
+    with all_edited(smoke, MODULES, commented), smoke.edited("pyproject.toml", bumped):
+        assert bare.planned() == set()
+    with smoke.edited(LOOP, redrawn):
+        assert bare.changed() == smoke.changed() != set()
 
 
 def test_a_changed_guidance_scale_reruns_that_method_alone(smoke: Project) -> None:

@@ -1,6 +1,7 @@
 """A checkout of the project in which tests run workflows."""
 
 import contextlib
+import os
 import re
 import shutil
 import subprocess
@@ -15,14 +16,21 @@ SMOKE = "config/smoke.yaml"
 
 @dataclass(frozen=True)
 class Project:
-    """A checkout of the project in which workflows run."""
+    """A checkout of the project in which workflows run.
+
+    Attributes:
+        folder: the checkout.
+        site: folder of installed packages to use instead of the interpreter's own.
+    """
 
     folder: Path
+    site: Path | None = None
 
     def snakemake(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run Snakemake here; stdout holds its plan, stderr the rest."""
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
+        command = [sys.executable, *(["-S"] if self.site else []), "-m", "snakemake", "--cores", "2", *arguments]
+        environment = os.environ | ({"PYTHONPATH": str(self.site)} if self.site else {})
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
         assert not check or done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
         return done
 

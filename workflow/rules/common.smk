@@ -132,3 +132,50 @@ def prepared_for(wildcards):
         return []
     folder = f"{RUN}/prepared/{wildcards.method}"
     return [f"{folder}/{shard}" for shard in shards_of(wildcards.method)]
+
+
+def table_method(name):
+    """What a table is told of a method: its entry with everything resolved, and what its card says for people."""
+    entry, card = METHODS[name], CARDS[name]
+    shuffled = " (shuffled exemplar)" if entry.exemplars == "shuffled" else ""
+    return {
+        "editor": entry.editor,
+        "weights": weights_of(f"methods.{name}", card, entry, CONFIG.weights),
+        "exemplars": entry.exemplars,
+        "seeds": seeds_of(name),
+        "options": entry.options,
+        "label": card.label + shuffled,
+        "paper": card.paper,
+        "license": card.license,
+        "conditioning": card.conditioning,
+        "trained_on": card.trained_on,
+    }
+
+
+def table_part(table):
+    """All that the stages of one table are told (`editclip.config.tables.Table`)."""
+    declaration = CONFIG.tables[table].model_dump(mode="json")
+    if not CONFIG.representation:
+        declaration["representation"] = None  # nothing was measured
+    return as_json(
+        {
+            "name": table,
+            "label": CONFIG.run.label,
+            "notice": CONFIG.run.notice,
+            "statistics": CONFIG.statistics,
+            "declaration": declaration,
+            "methods": {name: table_method(name) for name in declaration["rows"]},
+        }
+    )
+
+
+def edits_of(rows):
+    """The folders of all edits of some methods."""
+    return [
+        f"{RUN}/edits/{name}/seed={seed}" for name in rows for seed in seeds_of(name)
+    ]
+
+
+def scores_of(rows):
+    """The folders of all scores of some methods."""
+    return [f"{RUN}/scores/{name}/{family}" for name in rows for family in FAMILIES]
