@@ -11,7 +11,7 @@ INSTALLED := .venv/.installed
 RUN = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test bench lint format lock clean
+.PHONY: help setup reproduce test bench docs lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: $(INSTALLED) ## all tests, two processes at a time
 
 bench: $(INSTALLED) ## measure anew what docs/statistics.md reports (minutes); more in benchmarks/README.md
 	@$(RUN) python benchmarks/interval_coverage.py --out docs/interval_coverage.csv --docs docs/statistics.md
+
+docs: $(INSTALLED) ## make config/schema.json and docs/configuration.md anew from the config's models
+	@$(RUN) python -m editclip.config.reference --schema config/schema.json --docs docs/configuration.md
 
 lint: $(INSTALLED) ## style, types and workflow checks; changes nothing
 	@$(RUN) ruff check .
