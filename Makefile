@@ -27,7 +27,7 @@ test: $(INSTALLED) ## all tests, two processes at a time
 bench: $(INSTALLED) ## measure anew what docs/statistics.md reports (minutes); more in benchmarks/README.md
 	@$(RUN) python benchmarks/interval_coverage.py --out docs/interval_coverage.csv --docs docs/statistics.md
 
-docs: $(INSTALLED) ## make docs/configuration.md and the editors' schema anew from the config's models
+docs: $(INSTALLED) ## make config/schema.json and docs/configuration.md anew from the config's models
 	@$(RUN) python -m editclip.config.reference --schema config/schema.json --docs docs/configuration.md
 
 lint: $(INSTALLED) ## style, types and workflow checks; changes nothing

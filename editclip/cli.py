@@ -13,7 +13,7 @@ from editclip.errors import InputError, nearest
 
 # command: (module whose main() it runs, what it does)
 COMMANDS = {
-    "check": ("editclip.editing.contract", "run the contract suite over one method"),
+    "check": ("editclip.editing.check", "is one method a good citizen? its card, its module, the contract suite"),
     "world": ("editclip.data.world", "draw procedural triplets, or a benchmark tree"),
     "bench": ("editclip.data.bench", "build a benchmark from a TOP-Bench-like tree"),
     "texts": ("editclip.data.bench_texts", "write the texts.jsonl rows of a tree to fill in"),

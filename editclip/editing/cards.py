@@ -30,14 +30,14 @@ class Card:
     """What a method is; each field is the module's constant of the same name in capitals.
 
     Attributes:
-        label: name in tables.
+        label: name for people, in rows.csv and the report.
         paper: address of the paper, or "".
         license: licence of code and weights.
         conditioning: what tells the method which edit to make: "text", "exemplar" or "none".
         needs: inputs it cannot do without; it is given nothing else. A sample that lacks one is skipped.
-        weights: names in the config's `weights`.
-        resolution: its own side in pixels, or None when it works at the benchmark's.
-        gpu_gb: GPU memory it needs, in GB; 0 for none.
+        weights: roles that an entry of the config binds to names of its `weights`.
+        resolution: the side in pixels that it was made for, or None for any; it is given the benchmark's all the same.
+        gpu_gb: GPU memory it needs at that side, in GB, for the reader; 0 for none.
         deterministic: same inputs and seed, same image.
         trained_on: datasets its weights have seen.
         options: allowed options and their defaults.
@@ -74,7 +74,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "license": (lambda v: isinstance(v, str) and bool(v), "a text that is not empty"),
     "conditioning": (lambda v: v in CONDITIONINGS, f"one of {', '.join(CONDITIONINGS)}"),
     "needs": (lambda v: _texts(v) and set(v) <= set(NEEDS), f"a tuple out of {', '.join(NEEDS)}"),
-    "weights": (_texts, "a tuple of weights names"),
+    "weights": (_texts, "a tuple of roles"),
     "resolution": (lambda v: v is None or (_whole(v) and v > 0), "a number of pixels, or None"),
     "gpu_gb": (lambda v: _number(v) and v >= 0, "a number of GB"),
     "deterministic": (lambda v: isinstance(v, bool), "True or False"),
@@ -173,7 +173,7 @@ class Method:
 
     @property
     def label(self) -> str:
-        """Name in tables."""
+        """Name for people."""
         return f"{self.card.label} (shuffled exemplar)" if self.shuffled else self.card.label
 
     def weights(self, given: Mapping[str, Path]) -> dict[str, Path]:

@@ -1,15 +1,8 @@
-"""The contract suite: what every method promises, checked on a few drawn images.
+"""The contract suite: what every method promises, checked on a few drawn images (`editclip check`)."""
 
-    python -m editclip.editing.contract baselines.ip2p --weights ip2p=FOLDER --options '{"num_inference_steps": 4}'
-
-It prints a Markdown table and exits with status 1 when a promise is broken.
-"""
-
-import argparse
 import contextlib
 import dataclasses
 import functools
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,23 +11,23 @@ import numpy as np
 import torch
 from PIL import Image
 
-from editclip import stage
 from editclip.editing import Editor, EditRequest, Exemplar, JointEditor
-from editclip.editing.cards import Card, editor_names, parse_method
+from editclip.editing.cards import Card
 from editclip.editing.observe import observed
 from editclip.editing.work import reason
 
 TOLERANCE = 1  # grey level of 255 (design: batch size and order may change float rounding, no more)
 JOINT_TOLERANCE = 0.01  # of a tensor's length: what an optimisation may make of float rounding
 SHARE = 0.999  # of the pixels' channels that must be within it
+RAISED = (Exception, SystemExit)  # what a method may end with; one that exits would end a job as if it were done
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Outcome of one check."""
+    """Outcome of one check; `passed` is None where it could not be made."""
 
     check: str
-    passed: bool
+    passed: bool | None
     detail: str
 
 
@@ -194,14 +187,14 @@ def _examine(editor: Editor, card: Card, resolution: int) -> list[Finding]:
         before = _bytes(given)
         trial = dataclasses.replace(given, images=tuple(editor.edit(requests)))
         others = editor.edit([dataclasses.replace(request, seed=request.seed + 1) for request in requests])
-    except Exception as error:  # the suite reports what a method raises
+    except RAISED as error:  # the suite reports what a method raises
         return [Finding("runs", False, reason(error))]
     findings = [Finding("runs", True, "")]
     for name, examine, needs_determinism in CHECKS:
         if card.deterministic or not needs_determinism:
             try:
                 detail = examine(trial)
-            except Exception as error:
+            except RAISED as error:
                 detail = reason(error)
             findings.append(Finding(name, not detail, detail))
     same = [a.tobytes() for a in trial.images] == [b.tobytes() for b in others]
@@ -236,26 +229,6 @@ def check(editor: Editor, card: Card, resolution: int | None = None) -> list[Fin
 
 def markdown(findings: Sequence[Finding]) -> str:
     """The findings as a Markdown table."""
-    rows = [f"| {f.check} | {'yes' if f.passed else '**no**'} | {f.detail.replace('|', '¦')} |" for f in findings]
+    kept = {True: "yes", False: "**no**", None: "not checked"}
+    rows = [f"| {f.check} | {kept[f.passed]} | {f.detail.replace('|', '¦')} |" for f in findings]
     return "\n".join(["| promise | kept | detail |", "|---|---|---|", *rows, ""])
-
-
-def main() -> None:
-    """Command line of the suite."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help=f"one of {', '.join(editor_names())}")
-    parser.add_argument("--weights", type=stage.weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
-    parser.add_argument("--options", type=stage.config_value, default={}, help="options of the method, as JSON")
-    parser.add_argument("--resolution", type=int, help="side of the drawn images (default: the method's, or 64)")
-    given = parser.parse_args()
-    entry = {"name": given.name, "editor": given.name, "exemplars": "own", "batch_size": 4, "options": given.options}
-    method = parse_method(entry)
-    folders = {name: folder.resolve() for name, folder in given.weights}
-    findings = check(method.load(folders, stage.device()), method.card, given.resolution)
-    sys.stdout.write(markdown(findings))
-    if not all(finding.passed for finding in findings):
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    stage.run(main)

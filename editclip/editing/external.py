@@ -3,12 +3,14 @@
 The program is started once a batch as `<program> <arguments> IN OUT`. `IN/requests.csv` has one row an image, with the
 columns `COLUMNS`; images are PNG files of the canonical frame in IN, named in the row. What the method's card does not
 ask for is empty. The program writes `OUT/<id>.png`, RGB and of the query's size, for every row; it may say what it
-likes, the end of which becomes the reason when its exit status is not 0.
+likes, the last line of which becomes the reason when its exit status is not 0. `python` is the Python that runs this.
 """
 
 import csv
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
     import torch
 
 COLUMNS = ("id", "query", "exemplar_before", "exemplar_after", "instruction", "caption_before", "caption_after", "seed")
-REASON_CHARACTERS = 300
+REASON_CHARACTERS = 300  # of the last line
+KEPT_CHARACTERS = 4000  # of all that was said, for the log
 
 
 class ExternalCommand:
@@ -38,9 +41,12 @@ class ExternalCommand:
     """
 
     def __init__(self, program: str | Path, *arguments: str | Path) -> None:
-        if shutil.which(program) is None:
+        # As under the workflow, where jobs find the interpreter and the programs installed beside it first.
+        path = os.path.dirname(sys.executable) + os.pathsep + os.environ.get("PATH", os.defpath)
+        if shutil.which(program, path=path) is None:
             raise InputError(f"there is no program {str(program)!r} that could be run: install it, or correct its name")
         self._command = [str(program), *map(str, arguments)]
+        self._environment = {**os.environ, "PATH": path}
 
     def prepare(self, exemplar: Exemplar) -> "dict[str, torch.Tensor]":
         """Nothing: the program sees the exemplar with each request."""
@@ -50,7 +56,8 @@ class ExternalCommand:
         """Run the program on a batch.
 
         Raises:
-            RuntimeError: it failed, or left an image out.
+            RuntimeError: it failed, or left an image out. Of a failure the first line has what the program said last
+                (of a traceback, the exception), the others what it said before.
         """
         with tempfile.TemporaryDirectory(prefix="editclip-") as folder:
             given, made = Path(folder, "in"), Path(folder, "out")
@@ -59,11 +66,12 @@ class ExternalCommand:
             _write(requests, given)
             done = subprocess.run(
                 [*self._command, str(given), str(made)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, text=True, errors="replace",
+                stderr=subprocess.STDOUT, text=True, errors="replace", env=self._environment,
             )  # fmt: skip
             if done.returncode:
-                said = done.stdout.strip()[-REASON_CHARACTERS:]
-                raise RuntimeError(f"{self._command[0]} ended with status {done.returncode}: {said}")
+                said = done.stdout.strip()[-KEPT_CHARACTERS:]
+                last = (said.splitlines() or ["it said nothing"])[-1].strip()[-REASON_CHARACTERS:]
+                raise RuntimeError(f"{self._command[0]} ended with status {done.returncode}: {last}\n{said}")
             return [self._image(made / f"{number}.png") for number in range(len(requests))]
 
     def _image(self, path: Path) -> Image.Image:

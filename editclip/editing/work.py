@@ -141,7 +141,7 @@ def part(items: Iterable[Any], shard: tuple[int, int]) -> list[Any]:
     return list(items)[number::count]
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Class and first line of an exception."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,6 +1,7 @@
 """The contract suite passes for every method here, and each of its checks catches the method that breaks it."""
 
 import random
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,7 @@ import torch
 from editing_toys import entry
 from PIL import Image
 
-from editclip import stage
-from editclip.editing import EditRequest, Exemplar, contract
+from editclip.editing import EditRequest, Exemplar
 from editclip.editing.cards import Card, editor_names, parse_method
 from editclip.editing.contract import check
 
@@ -210,14 +210,16 @@ def test_an_image_instead_of_an_error_is_caught() -> None:
     assert [f.check for f in findings if not f.passed] == ["raises when it cannot edit"]
 
 
-def test_command_line(weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: Any, project: Path) -> None:
-    from editing_toys import EDITOR
+def test_a_method_that_exits_is_caught_wherever_it_does() -> None:
+    def leave(images: list[Image.Image], requests: Sequence[EditRequest]) -> list[Image.Image]:
+        sys.exit(0)
 
-    monkeypatch.setenv("TOY_LOG", str(project / "log.txt"))
-    (project / "toy.py").write_text(EDITOR)
-    monkeypatch.setattr("sys.argv", ["contract", "baselines.toy", "--resolution", "32"])
-    with pytest.raises(SystemExit) as caught:
-        stage.run(contract.main)
-    table = capsys.readouterr().out
-    assert caught.value.code == 1 and table.startswith("| promise | kept | detail |")
-    assert "| size and mode | yes |" in table and "| no file written | **no** |" in table
+    assert [(f.check, f.passed, f.detail) for f in check(Weak(leave), CARD)] == [("runs", False, "SystemExit: 0")]
+
+    class Leaving(Weak):
+        def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
+            if requests[0].instruction is None:
+                sys.exit("no instruction")
+            return super().edit(requests)
+
+    assert broken(Leaving()) == ["raises when it cannot edit"]

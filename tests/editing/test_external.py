@@ -1,7 +1,9 @@
 """Methods in other languages: what a program is handed, what is made of what it returns."""
 
 import csv
+import re
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from PIL import Image
 
 from editclip.editing import EditRequest, Exemplar
 from editclip.editing.external import COLUMNS, ExternalCommand
+from editclip.editing.work import reason
 from editclip.errors import InputError
 
 
@@ -49,11 +52,38 @@ for n in 1 0; do cp "$1/$n-query.png" "$2/$n.png"; done
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("echo no such model >&2; exit 3", "status 3: no such model"), ("exit 0", "wrote no 0.png")],
+    [
+        ("echo no such model >&2; exit 3", "status 3: no such model"),
+        ("exit 3", "status 3: it said nothing"),
+        ("exit 0", "wrote no 0.png"),
+    ],
 )
 def test_failures_are_reported(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(RuntimeError, match=message):
         ExternalCommand(program(tmp_path, text)).edit([request(1)])
+
+
+def test_of_a_traceback_the_exception_is_the_reason_and_the_rest_is_kept(tmp_path: Path) -> None:
+    failing = "exec python -c 'print(1 / 0)'"
+    with pytest.raises(RuntimeError, match="Traceback") as caught:
+        ExternalCommand(program(tmp_path, failing)).edit([request(1)])
+    assert reason(caught.value).endswith("status 1: ZeroDivisionError: division by zero")
+
+
+@pytest.mark.parametrize("name", ["python", "a script"])
+def test_python_is_the_one_that_runs_the_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Also where another one is first on PATH, as when a console script was called by its path."""
+    other = tmp_path / "bin"
+    other.mkdir()
+    (other / "python").write_text("#!/bin/sh\nexit 9\n")
+    (other / "python").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{other}:/usr/bin:/bin")
+    tell = "import sys; sys.exit(sys.prefix)"
+    editor = ExternalCommand("python", "-c", tell)
+    if name == "a script":
+        editor = ExternalCommand(program(tmp_path, f"exec python -c '{tell}'"))
+    with pytest.raises(RuntimeError, match=re.escape(f"status 1: {sys.prefix}")):
+        editor.edit([request(1)])
 
 
 def test_a_program_that_does_not_exist_is_refused() -> None:

@@ -129,7 +129,7 @@ def test_wrong_edits_are_refused_by_name(bench: Bench, edits: Path) -> None:
 
 @pytest.mark.parametrize(
     "change, word",
-    [({"minimum_length": None}, "minimum_length"), ({"direction": "up"}, "'up'"), ({"x": 1}, "metrics.x")],
+    [({"minimum_length": None}, "length"), ({"direction": "up"}, "'up'"), ({"x": 1}, "metrics.x")],
 )
 def test_a_wrong_config_is_refused(bench: Bench, edits: Path, tmp_path: Path, change: dict, word: str) -> None:
     config = json.dumps(json.loads(CLIP) | change)
