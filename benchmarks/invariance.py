@@ -14,13 +14,14 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from editclip import stage
+from editclip.config.bindings import metric_encoders, weights_of
+from editclip.config.methods import Editing
+from editclip.config.tree import Config, read_config
 from editclip.data.bench import Bench
 from editclip.editing.cards import parse_method
 from editclip.editing.edits import edit, gather
@@ -63,14 +64,17 @@ class Outcome:
     scores: dict[tuple[str, str], float]
 
 
-def outcome(way: Way, entry: dict[str, Any], bench: Bench, config: dict[str, Any], run: Path, folder: Path) -> Outcome:
-    """Edit and score `bench` with the method `entry` and the weights of `run` in one way, inside an empty `folder`."""
+def outcome(way: Way, name: str, bench: Bench, config: Config, run: Path, folder: Path) -> Outcome:
+    """Edit and score `bench` with the method `name` and the weights of `run` in one way, inside an empty `folder`."""
     os.environ["EDITCLIP_CACHE"] = str(folder / "cache")
     if way.backwards:
         bench = dataclasses.replace(bench, samples=bench.samples[::-1])
-    weights = {path.name: path for path in (run / "weights").iterdir()}
-    method = parse_method(entry | {"batch_size": way.batch_size})
-    work = Work(method, bench, weights, config["run"]["seed"], stage.device())
+    entry = config.methods[name]
+    part = entry.model_dump(include=set(Editing.model_fields))
+    method = parse_method({"name": name, **part, "batch_size": way.batch_size})
+    bound = weights_of(f"methods.{name}", method.card, entry, config.weights)
+    weights = {role: run / "weights" / weights for role, weights in bound.items()}
+    work = Work(method, bench, weights, config.run.seed, stage.device())
     numbers = range(way.shards)
     prepared = [folder / "prepared" / str(k) for k in numbers] if "exemplar" in method.card.needs else []
     for k, out in enumerate(prepared):
@@ -83,8 +87,10 @@ def outcome(way: Way, entry: dict[str, Any], bench: Bench, config: dict[str, Any
         gather(bench, [folder / "shards" / str(k) for k in numbers], out)
     edits = read_edits(folder / "edits", bench)
     scores: dict[tuple[str, str], float] = {}
-    for name, family in FAMILIES.items():
-        scorer = family(Setting(config["metrics"][name], bench, weights, way.batch_size, work.device))
+    encoders = metric_encoders(config)
+    for family, source in FAMILIES.items():
+        read = {role: run / "weights" / encoders[family] for role in source.weights}
+        scorer = source.build(Setting(getattr(config.metrics, family), bench, read, way.batch_size, work.device))
         for one, values in zip(edits, score_edits(scorer, edits), strict=True):
             found = {metric: score.value for metric, score in values.items() if score.value is not None}
             scores |= {(one.sample.sample_id, metric): value for metric, value in found.items()}
@@ -117,7 +123,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     stage.use_threads(given.threads)
-    config, bench = yaml.safe_load(given.config.read_text(encoding="utf-8")), Bench.load(given.run / "bench")
+    config, bench = read_config(given.config), Bench.load(given.run / "bench")
     step = max(len(bench.samples) // given.samples, 1)
     bench = dataclasses.replace(bench, samples=bench.samples[::step][: given.samples])
     good = True
@@ -125,16 +131,16 @@ def main() -> None:
     sys.stdout.write(
         "| method | way | pixel values within 1/255 | largest difference of a score |\n|---|---|---|---|\n"
     )
-    for entry in (m for m in config["methods"] if m["name"] in given.methods):
+    for name in given.methods:
         with tempfile.TemporaryDirectory() as temporary:
-            reference = outcome(Way("reference"), entry, bench, config, given.run, Path(temporary))
+            reference = outcome(Way("reference"), name, bench, config, given.run, Path(temporary))
         for way in WAYS:
             with tempfile.TemporaryDirectory() as temporary:
                 near, difference, metric = compare(
-                    reference, outcome(way, entry, bench, config, given.run, Path(temporary))
+                    reference, outcome(way, name, bench, config, given.run, Path(temporary))
                 )
             good = good and near >= PIXELS and difference <= SCORES
-            sys.stdout.write(f"| {entry['name']} | {way.name} | {near:.4%} | {difference:.1e} ({metric}) |\n")
+            sys.stdout.write(f"| {name} | {way.name} | {near:.4%} | {difference:.1e} ({metric}) |\n")
             sys.stdout.flush()
     sys.exit(0 if good else 1)
 

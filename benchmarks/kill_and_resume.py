@@ -29,6 +29,8 @@ import psutil
 import torch
 import yaml
 
+from editclip.config.tree import read_config
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = "config/interrupted.yaml"  # in the copies: the given one with what the options change
 # The kinds of jobs in the order in which they get a kill, and the rules of each.
@@ -237,10 +239,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder for the two copies, kept (default: a temporary one)")
     parser.add_argument("--out", type=Path, help="Markdown file for the outcome, besides standard output")
     given = parser.parse_args()
-    config = yaml.safe_load(given.config.read_text(encoding="utf-8"))
-    config["methods"] = [m for m in config["methods"] if given.methods is None or m["name"] in given.methods]
+    config = read_config(given.config).model_dump(mode="json", by_alias=True)  # whole: nothing is `like` another file
+    if given.methods is not None:
+        for table in config["tables"].values():
+            table |= {"rows": given.methods, "reference": None, "bars": []}
     for weights in config["weights"].values():
-        if "recipe" in weights:
+        if "checkpoint_seconds" in weights.get("recipe", {}):
             weights["recipe"]["checkpoint_seconds"] = given.checkpoint_seconds
     with tempfile.TemporaryDirectory() as temporary:
         text, equal = compare_runs(config, given, given.work or Path(temporary))

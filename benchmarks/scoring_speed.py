@@ -28,6 +28,7 @@ from torch.nn.functional import cosine_similarity
 from tqdm import tqdm
 
 from editclip import score, stage
+from editclip.config.tree import Config, read_config
 from editclip.data.bench import Bench, Sample
 from editclip.errors import InputError
 from editclip.metrics.families import FAMILIES
@@ -44,11 +45,11 @@ Pairs = list[tuple[Sample, Path]]
 class MetricByMetric:
     """Every metric on its own, as a harness that calls one after the other: nothing is shared and nothing kept."""
 
-    def __init__(self, setting: Setting, config: dict, batch_size: int) -> None:
+    def __init__(self, setting: Setting, config: Config, batch_size: int) -> None:
         self.bench, self.batch_size, self.device = setting.bench, batch_size, setting.device
-        lpips = config["metrics"]["lpips"]
-        self.size = max(lpips["resolution"], setting.bench.resolution)
-        self.networks = {net: load_network(net, lpips["trunk"]).to(self.device) for net in lpips["nets"]}
+        lpips = config.metrics.lpips
+        self.size = max(lpips.resolution, setting.bench.resolution)
+        self.networks = {net: load_network(net, lpips.trunk).to(self.device) for net in lpips.nets}
         self.clip = Clip.load(setting.weights["clip"], self.device)
         self.editclip = EditCLIP.load(setting.weights["editclip"], self.device)
         self.metrics: dict[str, Callable[[Pairs], Tensor]] = {
@@ -135,12 +136,12 @@ def empty_cache() -> Iterator[Path]:
 
 
 def sharing(
-    bench: Bench, run: Path, config: dict, types: int | None, batch_size: int
+    bench: Bench, run: Path, config: Config, types: int | None, batch_size: int
 ) -> tuple[Clock, Clock, int, float]:
     """Clocks of metric by metric and of encoding once, the number of values compared and their largest difference."""
     weights = {name: run / "weights" / name for name in ("clip", "editclip")}
-    size, device = config["metrics"]["batch_size"], stage.device()
-    settings = {name: Setting(config["metrics"][name], bench, weights, size, device) for name in SHARED}
+    size, device = config.metrics.batch_size, stage.device()
+    settings = {name: Setting(getattr(config.metrics, name), bench, weights, size, device) for name in SHARED}
     apart, together, families = MetricByMetric(settings["clip"], config, batch_size), Clock(), {}
     methods = {folder.name: sorted(folder.glob("seed=*")) for folder in sorted((run / "edits").iterdir())}
     kept = sorted({(sample.group, sample.edit_type) for sample in bench.samples})[:types]
@@ -211,7 +212,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     given = parser.parse_args()
     stage.use_threads(given.threads)
-    config, bench = stage.config_value(str(given.config)), Bench.load(given.run / "bench")
+    config, bench = read_config(given.config), Bench.load(given.run / "bench")
     weights = [f"{name}={given.run / 'weights' / name}" for name in ("clip", "editclip")]
     command = ["--edits", str(given.run / "edits" / given.method), "--bench", str(given.run / "bench")]
     command += ["--config", str(given.config), "--threads", str(given.threads), "--weights", *weights]
