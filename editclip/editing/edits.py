@@ -28,6 +28,7 @@ from editclip import stage
 from editclip.data.bench import Bench, Sample
 from editclip.editing import Editor, EditRequest
 from editclip.editing.cards import parse_method
+from editclip.editing.outputs import refuse_unusable
 from editclip.editing.prepared import load_prepared, prepare, read_prepared
 from editclip.editing.requests import Requests
 from editclip.editing.work import (
@@ -80,11 +81,7 @@ def _attempt(editor: Editor, requests: Sequence[EditRequest]) -> "list[Image | E
     """An image or an exception for each request; a batch that fails is tried again one by one."""
     try:
         images = editor.edit(requests)
-        if len(images) != len(requests):
-            raise ValueError(f"the method returned {len(images)} images for {len(requests)} requests")
-        for image, request in zip(images, requests, strict=True):
-            if image.mode != "RGB" or image.size != request.query.size:
-                raise ValueError(f"the method returned {image.mode} {image.size}, not RGB {request.query.size}")
+        refuse_unusable(images, requests)
         return list(images)
     except Exception as error:  # whatever a method raises is its failure on these requests alone
         LOG.warning("a batch of %d failed", len(requests), exc_info=True)

@@ -22,8 +22,7 @@ from editclip.metrics.features import Store, distinct, encode, image_key, text_k
 from editclip.metrics.formulas import aligned, cosine, direction, unit
 from editclip.metrics.scores import Score, Setting, read_frame
 from editclip.model import Clip
-from editclip.provenance import code_digest
-from editclip.storage import cache_folder, path_digest
+from editclip.storage import path_digest
 
 FORMS = {"captions": "clip_dir_captions", "instruction": "clip_dir_instruction"}  # config word → metric
 NO_CAPTION = Score.skipped("the benchmark has no caption of the output")
@@ -88,8 +87,8 @@ class ClipScores:
         return encode(items, self.clip.encode_text, self._store("text", 1), batch_size=1, label="CLIP texts")
 
     def _store(self, kind: str, batch_size: int) -> Store:
-        code = code_digest("editclip.metrics.clip")
-        return Store(cache_folder("features", kind, self.digest, code, batch_size, self.setting.device))
+        module, device = "editclip.metrics.clip", self.setting.device
+        return Store.of(kind, module=module, encoder=self.digest, batch_size=batch_size, device=device)
 
     def _score(
         self, sample: Sample, path: Path, images: Mapping[str, torch.Tensor], texts: Mapping[str, torch.Tensor]

@@ -22,8 +22,7 @@ from editclip.metrics.features import Store, encode, image_key, pair_key, text_k
 from editclip.metrics.formulas import cosine
 from editclip.metrics.scores import Score, Setting, read_frame
 from editclip.model import EditCLIP
-from editclip.provenance import code_digest
-from editclip.storage import cache_folder, path_digest
+from editclip.storage import path_digest
 
 NO_INSTRUCTION = Score.skipped("the benchmark has no instruction")
 NO_EDIT = Score.undefined("the exemplar shows no edit: its two images are identical")
@@ -93,8 +92,8 @@ class EditClipScores:
         return ImageChops.difference(self._frame(pair[0]), self._frame(pair[1])).getbbox() is None
 
     def _store(self, kind: str, batch_size: int) -> Store:
-        code = code_digest("editclip.metrics.editclip")
-        return Store(cache_folder("features", kind, self.digest, code, batch_size, self.setting.device))
+        module, device = "editclip.metrics.editclip", self.setting.device
+        return Store.of(kind, module=module, encoder=self.digest, batch_size=batch_size, device=device)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -8,14 +8,15 @@ nearly equal vectors, which half precision would drown in rounding.
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from editclip.storage import atomic_file, digest, file_digest
+from editclip.provenance import code_digest
+from editclip.storage import atomic_file, cache_folder, digest, file_digest
 
 Item = TypeVar("Item")
 
@@ -29,6 +30,20 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @classmethod
+    def of(cls, kind: str, *, module: str, encoder: str, batch_size: int, device: str, size: int | None = None) -> Self:
+        """The store of what one encoder makes of items of one kind.
+
+        Args:
+            kind: of items: "image", "edit", "text", "lpips".
+            module: the metric family, whose code decides the values.
+            encoder: digest of the encoder's weights.
+            batch_size: items in a batch; kernels are chosen by shape.
+            device: "cpu" or "cuda".
+            size: side to which the family brings images, if it is the family that decides it.
+        """
+        return cls(cache_folder("features", kind, encoder, code_digest(module), batch_size, device, size))
 
     def load(self, keys: Collection[str]) -> dict[str, torch.Tensor]:
         """Those of `keys` that are stored."""

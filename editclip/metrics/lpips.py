@@ -18,8 +18,6 @@ from editclip.metrics import scores
 from editclip.metrics.features import Store, image_key, pair_key
 from editclip.metrics.perceptual import distance, load_network, network_digest, to_input, unit_features
 from editclip.metrics.scores import Score, Setting, read_frame
-from editclip.provenance import code_digest
-from editclip.storage import cache_folder
 
 Pair = tuple[Path, Path]  # query and output
 BATCH = 8  # images through a trunk at once: on a CPU as fast per image as 64, and the last is filled up with less
@@ -58,9 +56,11 @@ class LPIPS:
     @torch.inference_mode()
     def _values(self, net: str, pairs: Sequence[Pair]) -> dict[str, float]:
         """Distances by pair key; as in `features.encode`, every batch has one size: no value depends on the others."""
-        code, batch_size = code_digest("editclip.metrics.lpips"), min(self.setting.batch_size, BATCH)
-        key = (self.digests[net], self.size, code, batch_size, self.setting.device)
-        store, network = Store(cache_folder("features", "lpips", *key)), self.networks[net]
+        batch_size, network = min(self.setting.batch_size, BATCH), self.networks[net]
+        device, module = self.setting.device, "editclip.metrics.lpips"
+        store = Store.of(
+            "lpips", module=module, encoder=self.digests[net], batch_size=batch_size, device=device, size=self.size
+        )
         values = store.load([pair_key(*pair) for pair in pairs])
         images = _by_query({pair_key(*pair): pair for pair in pairs if pair_key(*pair) not in values})
         query: list[torch.Tensor] = []

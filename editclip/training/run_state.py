@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from editclip.errors import InputError
 from editclip.recipes.recipe import GradientRecipe
 from editclip.storage import atomic_file
+from editclip.training.learning_rate import learning_rate_factor
 from editclip.training.processes import process_state
 
 CHECKPOINT = "checkpoint.pt"
@@ -31,19 +32,6 @@ class Group:
     parameters: Sequence[nn.Parameter]
     learning_rate: float | None = None
     weight_decay: float | None = None
-
-
-def learning_rate_factor(step: int, recipe: GradientRecipe) -> float:
-    """Factor on the base learning rates at `step` (from 0).
-
-    Linear warm-up reaches 1 at its last step; then 1, or half a cosine from 1 down to 0 at `recipe.steps`
-    (the schedule of open_clip, which EditCLIP was trained with).
-    """
-    if step < recipe.warmup_steps:
-        return (step + 1) / recipe.warmup_steps
-    if recipe.schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (step - recipe.warmup_steps) / (recipe.steps - recipe.warmup_steps)))
 
 
 def _moving_average(parameters: Sequence[nn.Parameter], decay: float) -> Any:

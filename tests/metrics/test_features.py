@@ -132,7 +132,7 @@ def test_values_are_not_reused_for_other_code_or_batches(
     if change == "batch size":
         first = dataclasses.replace(first, batch_size=3)
     else:
-        monkeypatch.setattr(f"{family_type.__module__}.code_digest", edited)
+        monkeypatch.setattr("editclip.metrics.features.code_digest", edited)
     family_type(first).score(edits)
     fresh = set(cache.rglob("*.safetensors")) - before
     texts = 7 if family_type is ClipScores else 1 if family_type is EditClipScores else 0

@@ -17,7 +17,7 @@ from PIL import Image
 from run_folder import LOSS, TYPES, make_table, planted_table, write_record, write_run
 
 from editclip.errors import InputError
-from editclip.report import evidence_table, figures, origin, page, pictures, record, training
+from editclip.report import evidence_table, figures, origin, page, picture_grid, record, training
 from editclip.report.files import read_json, read_record, read_samples, read_table
 from editclip.report.rows import read_facts
 from editclip.storage import write_json
@@ -74,20 +74,20 @@ def test_the_notebooks_take_other_methods_and_seeds(tmp_path: Path, monkeypatch:
     with Image.open(run / "figures" / "pictures" / "grid.png") as image:
         assert min(image.size) > 200
     facts = read_facts(run / "tables" / "table1")
-    scores, seed = pictures.grid_reference(run, facts, "editclip")
+    scores, seed = picture_grid.grid_reference(run, facts, "editclip")
     values = scores[scores["metric"] == "ec2ec"].groupby("sample_id")["value"].apply(lambda v: sorted(map(float, v)))
     assert seed == 2
     assert values["01-to_night-e0-q0"] == pytest.approx([0.2 + 0.1 * 2, 0.2 + 0.1 * 10])
-    assert pictures.grid_reference(run, facts, "copy_query")[1] == 1
-    assert pictures.grid_reference(run, facts[:1], None)[1] == 1  # nothing but a control
+    assert picture_grid.grid_reference(run, facts, "copy_query")[1] == 1
+    assert picture_grid.grid_reference(run, facts[:1], None)[1] == 1  # nothing but a control
     samples = read_samples(run / "bench")
-    _, rows = pictures.grid_rows(run, samples, samples.index[:1], ["ip2p"], 1)
+    _, rows = picture_grid.grid_rows(run, samples, samples.index[:1], ["ip2p"], 1)
     assert rows[0].images[3] == run / "edits" / "ip2p" / "seed=2" / "01-to_night-e0-q0.png"  # it has no seed 1
     shutil.rmtree(run / "scores" / "ip2p")
-    assert pictures.grid_reference(run, facts, "editclip")[1] == 1  # the next that has any
+    assert picture_grid.grid_reference(run, facts, "editclip")[1] == 1  # the next that has any
     shutil.rmtree(run / "scores")
     with pytest.raises(InputError, match="no method in .*scores has EC2EC scores"):
-        pictures.grid_reference(run, facts, "editclip")
+        picture_grid.grid_reference(run, facts, "editclip")
 
 
 def test_a_failed_notebook_leaves_the_error_in_the_executed_copy(tmp_path: Path) -> None:
@@ -154,21 +154,21 @@ def test_the_grid_shows_the_median_sample_of_types_from_every_family(run: Path) 
     samples = read_samples(run / "bench")
     scores = read_table(run / "scores" / "editclip" / "editclip" / "seed=0.csv", ["sample_id", "metric"])
     shuffled = scores.sample(frac=1, random_state=0)
-    assert pictures.exemplar_rows(samples, shuffled, 3) == [f"01-{kind}-e0-q2" for kind in TYPES]
-    assert len(pictures.exemplar_rows(samples, scores, 2)) == 2
+    assert picture_grid.exemplar_rows(samples, shuffled, 3) == [f"01-{kind}-e0-q2" for kind in TYPES]
+    assert len(picture_grid.exemplar_rows(samples, scores, 2)) == 2
     one_family = samples.assign(family=["a"] * 12 + ["b"] * 6)
-    families = one_family.loc[pictures.exemplar_rows(one_family, scores, 2), "family"]
+    families = one_family.loc[picture_grid.exemplar_rows(one_family, scores, 2), "family"]
     assert families.tolist() == ["a", "b"]
     with pytest.raises(InputError, match="no EC2EC"):
-        pictures.exemplar_rows(samples, scores.assign(status="failed"), 2)
+        picture_grid.exemplar_rows(samples, scores.assign(status="failed"), 2)
 
 
 def test_pixels_stay_pixels() -> None:
     small = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
-    large = pictures.enlarged(small, 128)
+    large = picture_grid.enlarged(small, 128)
     assert large.shape == (128, 128, 3)
     assert (large[::16, ::16] == np.asarray(small)).all() and (large[15::16, 15::16] == np.asarray(small)).all()
-    assert pictures.enlarged(Image.new("RGB", (512, 512))).shape == (512, 512, 3)
+    assert picture_grid.enlarged(Image.new("RGB", (512, 512))).shape == (512, 512, 3)
 
 
 def test_the_heat_map_puts_the_hardest_type_on_top() -> None:
@@ -228,8 +228,8 @@ def test_a_metric_without_values_gets_no_panel() -> None:
 def test_extremes_are_the_best_median_and_worst_over_all_seeds(run: Path) -> None:
     """EC2EC rises by 0.01 a sample over 18 samples, and by 0.1 a seed: means are 0.35 + 0.01 i."""
     samples = read_samples(run / "bench")
-    scores, _ = pictures.grid_reference(run, read_facts(run / "tables" / "table1"), "editclip")
-    found = pictures.extremes(samples, scores.sample(frac=1, random_state=0))
+    scores, _ = picture_grid.grid_reference(run, read_facts(run / "tables" / "table1"), "editclip")
+    found = picture_grid.extremes(samples, scores.sample(frac=1, random_state=0))
     assert list(found) == ["best", "median", "worst"]
     assert [value for _, value in found.values()] == pytest.approx([0.52, 0.43, 0.35])
     assert found["worst"][0] == samples.index[0] and found["best"][0] == samples.index[-1]

@@ -42,12 +42,12 @@ def test_a_notebook_says_what_it_reads(path: Path) -> None:
 def test_the_modules_of_a_notebook_are_those_that_its_cells_import(tmp_path: Path) -> None:
     cells = [
         ("markdown", "from editclip import model"),
-        ("code", "%matplotlib inline\nimport pandas\nfrom editclip.report import figures, pictures as p\n"),
+        ("code", "%matplotlib inline\nimport pandas\nfrom editclip.report import figures, picture_grid as p\n"),
         ("code", "def later():\n    import editclip.stats\n    from editclip.report.files import read_json\n"),
     ]
     path = write(tmp_path, cells, {"editclip": {"reads": ["tables"]}})
     assert imported_modules(path) == [
-        "editclip.report", "editclip.report.figures", "editclip.report.files", "editclip.report.pictures",
+        "editclip.report", "editclip.report.figures", "editclip.report.files", "editclip.report.picture_grid",
         "editclip.stats",
     ]  # fmt: skip
     assert reads(path) == ["tables"]

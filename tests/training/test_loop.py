@@ -13,7 +13,7 @@ from editclip.config.section import checked
 from editclip.errors import InputError
 from editclip.recipes.recipe import GradientRecipe
 from editclip.training import loop
-from editclip.training.run_state import learning_rate_factor
+from editclip.training.learning_rate import learning_rate_factor
 
 INPUTS = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
 

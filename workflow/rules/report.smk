@@ -2,13 +2,12 @@
 
 from editclip.report.notebook_code import imported_modules, reads
 
-# Copy in results/: file of the run.
-PUBLISHED = {
-    f"results/{table}{part}.{kind}": f"{RUN}/tables/{table}/{table}{part}.{kind}"
-    for table in CONFIG.tables
+# What is copied to results/ of each table.
+PUBLISHED = [
+    f"results/{{table}}{part}.{kind}"
     for part in ("", "_full")
     for kind in ("csv", "md", "tex")
-}
+]
 
 
 wildcard_constraints:
@@ -180,17 +179,15 @@ rule report:
 
 rule publish:
     input:
-        RECORDED["tables"],
+        f"{RUN}/tables/{{table}}",
     output:
-        *PUBLISHED,
+        PUBLISHED,
     log:
-        f"{RUN}/logs/publish.log",
+        f"{RUN}/logs/publish/{{table}}.log",
     localrule: True
     conda:
         ENVIRONMENT
-    params:
-        files=list(PUBLISHED.values()),
     message:
-        f"Publishing the tables of {RUN} in results/"
+        "Publishing {wildcards.table} in results/"
     shell:
-        "cp {params.files} results 2> {log}"
+        "for file in {output}; do cp {input}/$(basename $file) $file || exit 1; done 2> {log}"
