@@ -22,7 +22,7 @@ TRIPLETS = {"resolution": 16, "train": 1, "validation": 1, "test": 1}
 SCORE = "score --edits edits --bench bench --weights clip=weights editclip=weights"
 BUILD = f"bench --root tree --config {json.dumps(BENCH, separators=(',', ':'))}"
 FETCH, FETCH_LINK, FETCH_SLASH = (
-    f'weights editclip --config {{"source":"path","path":"{path}","sha256":null}}'
+    f'weights editclip --config {{"kind":"editclip.recipes.contrastive","source":"path","path":"{path}","sha256":null}}'
     for path in ("weights", "link", "results/../weights/")
 )
 DRAW = "world {} --seed 0 --config {}"

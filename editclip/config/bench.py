@@ -24,6 +24,19 @@ class BenchSettings(Section):
     """larger images are refused before decoding"""
 
 
+class WorldTree(Section):
+    """What is drawn from the procedural world."""
+
+    resolution: Count
+    """side of the images in pixels"""
+    types: Count
+    """edit types, over all families of edits"""
+    exemplars: Count
+    """per edit type"""
+    queries: Count
+    """per edit type"""
+
+
 class WorldBench(BenchSettings):
     """Drawn from the procedural world."""
 

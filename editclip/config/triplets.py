@@ -7,10 +7,9 @@ from pydantic import Field
 from editclip.config.section import Count, Section, Text
 
 
-class WorldTriplets(Section):
-    """Drawn from the procedural world."""
+class WorldSizes(Section):
+    """What is drawn from the procedural world."""
 
-    source: Literal["world"]
     resolution: Count
     """image side in pixels"""
     train: Count
@@ -19,6 +18,12 @@ class WorldTriplets(Section):
     """pairs watched while tuning"""
     test: Count
     """pairs held out even from tuning: instruction retrieval is measured here"""
+
+
+class WorldTriplets(WorldSizes):
+    """Drawn from the procedural world."""
+
+    source: Literal["world"]
 
 
 class OwnTriplets(Section):

@@ -20,9 +20,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from editclip import stage
-from editclip.config.bench import WorldBench
+from editclip.config.bench import WorldTree
 from editclip.config.section import checked
-from editclip.config.triplets import WorldTriplets
+from editclip.config.triplets import WorldSizes
 from editclip.data.shards import read_images, write_split
 from editclip.data.world_edits import Edit, programs
 from editclip.data.world_pairs import Pair, draw_pair, png
@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--triplets", type=Path, help="training data whose images the benchmark must not hold")
     arguments = parser.parse_args()
-    section: type[WorldTriplets | WorldBench] = WorldTriplets if arguments.what == "triplets" else WorldBench
+    section: type[WorldSizes | WorldTree] = WorldSizes if arguments.what == "triplets" else WorldTree
     config, seed = checked(section, arguments.config, arguments.what).model_dump(), arguments.seed
     inputs = {"triplets": arguments.triplets} if arguments.triplets else {}
     facts: dict[str, Any] = {"module": MODULE, "seed": seed, "force": arguments.force}

@@ -26,6 +26,7 @@ from editclip.data.world import write_triplets
 from editclip.editing import Exemplar
 from editclip.errors import InputError
 from editclip.patch_vae import load_vae
+from editclip.training import __main__ as runner
 from editclip.training.diffusion import Batch as Rows
 from editclip.training.diffusion import Latents
 from editclip.training.exemplars import Batch
@@ -195,11 +196,11 @@ def test_command_line_trains_what_the_editor_loads(
     base: Path, triplets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
 ) -> None:
     asked = json.dumps({**RECIPE, "tasks": task, "steps": 2, "ema_decay": 0.9})
-    arguments = ["--recipe", asked, "--seed", "3", "--threads", "1", "--out", str(tmp_path / "out")]
-    arguments += ["--triplets", str(triplets), "--text-to-image", str(base)]
+    arguments = ["--kind", "baselines.prompt_diffusion.recipe", "--recipe", asked, "--seed", "3", "--threads", "1"]
+    arguments += ["--out", str(tmp_path / "out"), "--triplets", str(triplets), "--from", f"text_to_image={base}"]
     monkeypatch.setenv("EDITCLIP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "argv", ["training", *arguments])
-    training.main()
+    runner.main()
     torch.use_deterministic_algorithms(False)
     lines = [json.loads(line) for line in (tmp_path / "out/logs/metrics.jsonl").read_text().splitlines()]
     assert {"loss", "validation/loss", "validation/loss_without_pair"} <= lines[-1].keys()

@@ -238,7 +238,7 @@ def test_command_line_from_nothing_to_a_bench(tmp_path, monkeypatch):
         main()
 
     triplets, tree, out = tmp_path / "triplets", tmp_path / "tree", tmp_path / "bench"
-    config = json.dumps({"source": "world", "resolution": 16, "train": 20, "validation": 5, "test": 5})
+    config = json.dumps({"resolution": 16, "train": 20, "validation": 5, "test": 5})
     call(world.main, "triplets", "--config", config, "--seed", 0, "--out", triplets)
     config = {"resolution": 16, "types": 2, "exemplars": 2, "queries": 2, "max_pixels": 1000}
     config |= {"name": "tiny", "expect": None, "strict": False, "skip_incomplete": False}

@@ -1,6 +1,7 @@
 # Training triplets and the benchmark: procedural, or the user's own, through the same loaders.
 
-from editclip.config.bench import BenchSettings
+from editclip.config.bench import BenchSettings, WorldTree
+from editclip.config.triplets import WorldSizes
 
 
 rule world_triplets:
@@ -11,7 +12,7 @@ rule world_triplets:
     conda:
         ENVIRONMENT
     params:
-        config=as_json(CONFIG.triplets),
+        config=as_json(CONFIG.triplets.model_dump(include=set(WorldSizes.model_fields))),
         seed=CONFIG.run.seed,
         code=code_digest("editclip.data.world"),
     message:
@@ -51,7 +52,7 @@ rule world_tree:
         ENVIRONMENT
     params:
         triplets=lambda wildcards: TRIPLETS,
-        config=as_json(CONFIG.bench),
+        config=as_json(CONFIG.bench.model_dump(include=set(WorldTree.model_fields))),
         seed=CONFIG.run.seed,
         code=code_digest("editclip.data.world"),
     message:
