@@ -11,6 +11,16 @@ import pytest
 from safetensors.torch import load_file, save_file
 from workflow_project import SMOKE, Project, checkout
 
+MICRO, PAPER = "config/micro.yaml", "config/paper.yaml"
+KINDS = {
+    "clip": "editclip.recipes.clip",
+    "editclip": "editclip.recipes.contrastive",
+    "ip2p": "editclip.recipes.ip2p",
+    "editclip_ip2p": "editclip.recipes.exemplar_diffusion",
+    "vae": "editclip.recipes.vae",
+    "prompt_diffusion": "baselines.prompt_diffusion.recipe",
+}
+
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
@@ -18,23 +28,31 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "expected"),
+    ("config", "old", "new", "expected"),
     [
-        ("  seeds: [0, 1]", "  sedes: [0, 1]", ["run.sedes", 'did you mean "seeds"']),
+        (SMOKE, "  seeds: [0, 1]", "  sedes: [0, 1]", ["run.sedes", 'did you mean "seeds"']),
         (
+            MICRO,  # which the smoke config is like
             "\n    trunk: random",
             "\n    trunk: randm",
             ["metrics.lpips.trunk", "'randm'", 'did you mean "random"', "imagenet"],
         ),
-        ("editor: baselines.ip2p", "editor: baselines.ipp2", ["baselines.ipp2", "baselines.ip2p"]),
-        ("guidance_scale: 7.5,", "guidance_scal: 7.5,", ["guidance_scal", "guidance_scale"]),
+        (MICRO, "editor: baselines.ip2p", "editor: baselines.ipp2", ["baselines.ipp2", "baselines.ip2p"]),
+        (SMOKE, "guidance_scale: 7.5,", "guidance_scal: 7.5,", ["guidance_scal", "guidance_scale"]),
+        (SMOKE, "like: micro.yaml", "like: mikro.yaml", ["config/smoke.yaml", "like", "mikro.yaml"]),
+        (
+            SMOKE,
+            "bench: {types: 4,",
+            "bench: {types: 4, types: 5,",
+            ["smoke.yaml line", '"types"', "remove one"],
+        ),
         # A key that only config/micro.yaml has must not be filled in from there.
-        ("  allow_unpinned: false\n", "", ["run.allow_unpinned", "missing"]),
+        (PAPER, "  allow_unpinned: false", "  # allow_unpinned: false", ["run.allow_unpinned", "missing"]),
     ],
 )
-def test_refused_in_one_sentence(fresh: Project, old: str, new: str, expected: list[str]) -> None:
-    with fresh.edited(SMOKE, lambda text: text.replace(old, new, 1)):
-        done = fresh.snakemake("--configfile", SMOKE, check=False)
+def test_refused_in_one_sentence(fresh: Project, config: str, old: str, new: str, expected: list[str]) -> None:
+    with fresh.edited(config, lambda text: text.replace(old, new, 1)):
+        done = fresh.snakemake("--configfile", PAPER if config == PAPER else SMOKE, check=False)
     assert done.returncode != 0
     said = [line for line in done.stderr.splitlines() if line and not line.startswith("Using ")]
     assert len(said) == 1 and all(part in said[0] for part in expected), done.stderr
@@ -42,6 +60,8 @@ def test_refused_in_one_sentence(fresh: Project, old: str, new: str, expected: l
 
 
 def test_a_benchmark_that_is_not_there_is_refused_before_any_job(fresh: Project) -> None:
+    for name in ("clip", "ip2p", "editclip", "editclip_ip2p"):
+        (fresh.folder / "results" / "micro" / "weights" / name).mkdir(parents=True)
     done = fresh.snakemake(
         "-n", "--configfile", "config/photographs.yaml", "--config", "bench={path: nowhere}", check=False
     )
@@ -52,9 +72,8 @@ def test_a_benchmark_that_is_not_there_is_refused_before_any_job(fresh: Project)
 def test_the_paper_run_asks_for_no_training_data(fresh: Project) -> None:
     """It trains nothing, so the images of TOP-Bench and pinned (here: allowed) weights must do."""
     (fresh.folder / "data" / "top-bench").mkdir(parents=True)
-    paper = "config/paper.yaml"
-    with fresh.edited(paper, lambda text: text.replace("allow_unpinned: false", "allow_unpinned: true")):
-        done = fresh.snakemake("-n", "--configfile", paper, check=False)
+    with fresh.edited(PAPER, lambda text: text.replace("allow_unpinned: false", "allow_unpinned: true")):
+        done = fresh.snakemake("-n", "--configfile", PAPER, check=False)
     assert done.returncode == 0, done.stderr
     assert "Fetching and checking editclip_ip2p" in done.stdout + done.stderr
     assert "Drawing the procedural" not in done.stdout + done.stderr
@@ -79,7 +98,7 @@ def test_damaged_weights_are_refused_and_nothing_is_left(
     folder = tmp_path / "editclip"
     shutil.copytree(smoke.folder / "results" / "smoke" / "weights" / "editclip", folder)
     save_file(damage(load_file(folder / "model.safetensors")), folder / "model.safetensors", metadata={"format": "pt"})
-    source = json.dumps({"source": "path", "path": str(folder), "sha256": None})
+    source = json.dumps({"kind": KINDS["editclip"], "source": "path", "path": str(folder), "sha256": None})
     command = [sys.executable, "-m", "editclip.weights", "editclip", "--config", source, "--out", str(tmp_path / "out")]
     done = subprocess.run(command, cwd=smoke.folder, capture_output=True, text=True)
     assert done.returncode == 2
@@ -89,9 +108,9 @@ def test_damaged_weights_are_refused_and_nothing_is_left(
 
 
 def test_whole_weights_are_linked(smoke: Project, tmp_path: Path) -> None:
-    for name in ("clip", "editclip", "ip2p", "editclip_ip2p", "vae"):
+    for name, kind in KINDS.items():
         origin = smoke.folder / "results" / "smoke" / "weights" / name
-        source = json.dumps({"source": "path", "path": str(origin), "sha256": None})
+        source = json.dumps({"kind": kind, "source": "path", "path": str(origin), "sha256": None})
         command = [sys.executable, "-m", "editclip.weights", name, "--config", source, "--out", str(tmp_path / name)]
         done = subprocess.run(command, cwd=smoke.folder, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -3,15 +3,17 @@
 import ast
 import contextlib
 import re
+import shutil
 import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 from workflow_project import ROOT, SMOKE, Project
 
+from editclip.config.tree import read_config
+from editclip.provenance import code_digest
 from editclip.report.notebook_code import imported_modules
 
 MODULES = sorted(
@@ -20,6 +22,7 @@ MODULES = sorted(
 TIMED = ("ip2p", "editclip", "visii", "prompt-diffusion")  # what is no control
 FAMILIES = ("lpips", "clip", "editclip", "ground_truth")
 LOOP = "editclip/training/loop.py"
+MICRO = "config/micro.yaml"  # which the smoke config is like
 TRAININGS = {
     "clip": "clip",
     "clip_matched": "clip",
@@ -65,9 +68,10 @@ def reached(graph: dict[str, set[str]], *entries: str) -> set[str]:
     return seen
 
 
-def entries_by_output(config: dict) -> dict[str, list[str]]:  # type: ignore[type-arg]
+def entries_by_output(folder: Path) -> dict[str, list[str]]:
     """Every output of the smoke run (folder or file) → the modules its rule runs."""
-    run = f"results/{config['run']['name']}"
+    config = read_config(folder / SMOKE)
+    run = f"results/{config.run.name}"
     entries = {
         f"{run}/triplets": ["editclip.data.world"],
         f"{run}/tree": ["editclip.data.world"],
@@ -84,26 +88,55 @@ def entries_by_output(config: dict) -> dict[str, list[str]]:  # type: ignore[typ
     for name, training in TRAININGS.items():
         entries[f"{run}/weights/{name}"] = [f"editclip.training.{training}"]
     entries[f"{run}/weights/prompt_diffusion"] = ["baselines.prompt_diffusion.training"]
-    for method in config["methods"]:
-        source = ROOT / method["editor"].replace(".", "/")
+    for name in config.tables["table1"].rows:
+        method = config.methods[name]
+        source = ROOT / method.editor.replace(".", "/")
         source = source / "method.py" if source.is_dir() else source.with_suffix(".py")
         module = dotted(source.relative_to(ROOT).as_posix())
-        name, runner = method["name"], ["editclip.editing.edits", module]
-        shards = [f"{i}-of-{method['shards']}" for i in range(method["shards"])]
+        runner = ["editclip.editing.edits", module]
+        shards = [f"{i}-of-{method.shards}" for i in range(method.shards)]
         if '"exemplar"' in source.read_text():
             entries |= {f"{run}/prepared/{name}/{shard}": runner for shard in shards}
         if name in TIMED:
             entries[f"{run}/runtime/{name}"] = ["editclip.editing.runtime", module]
         entries |= {f"{run}/scores/{name}/{family}": [f"editclip.metrics.{family}"] for family in FAMILIES}
-        for seed in method["seeds"] or config["run"]["seeds"]:
+        for seed in method.seeds or config.run.seeds:
             entries |= {f"{run}/shards/{name}/seed={seed}/{shard}": runner for shard in shards}
             entries[f"{run}/edits/{name}/seed={seed}"] = ["editclip.editing.edits"]
     return entries
 
 
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the packages, to edit."""
+    folder = tmp_path_factory.mktemp("sources")
+    for package in ("editclip", "baselines", "config"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
 @pytest.mark.parametrize("name", MODULES)
+def test_editing_a_module_changes_exactly_the_digests_of_what_imports_it(sources: Path, name: str) -> None:
+    """Of the modules behind every output; `test_editing_…_reruns_…` shows that Snakemake follows the digests."""
+    graph = imports(sources)
+    entries = sorted({tuple(modules) for modules in entries_by_output(sources).values()})
+    expected = {entry for entry in entries if dotted(name) in reached(graph, *entry)}
+    before = {entry: code_digest(*entry, root=sources) for entry in entries}
+    with Project(sources).edited(name, lambda text: text + "\n_EDITED = 1\n"):
+        assert {entry for entry in entries if code_digest(*entry, root=sources) != before[entry]} == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("editclip/config/section.py", "editclip/recipes/recipe.py", "editclip/conditioning.py", "editclip/stats.py"),
+        *("editclip/data/bench.py", "editclip/editing/outputs.py", "editclip/metrics/features.py"),
+        *("editclip/method.py", "baselines/visii/inversion.py", "baselines/prompt_diffusion/method.py"),
+        *("editclip/report/picture_grid.py", "editclip/report/rows.py"),
+    ],
+)
 def test_editing_a_module_reruns_exactly_what_imports_it(smoke: Project, name: str) -> None:
-    entries = entries_by_output(yaml.safe_load((smoke.folder / SMOKE).read_text()))
+    entries = entries_by_output(smoke.folder)
     graph = imports(smoke.folder)
     expected = {output for output, modules in entries.items() if dotted(name) in reached(graph, *modules)}
     with smoke.edited(name, lambda text: text + "\n_EDITED = 1\n"):
@@ -116,7 +149,8 @@ def messages(jobs: set[str]) -> set[str]:
 
 
 RENDERING = {f"Rendering notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
-REPORTING = {"Aggregating scores", "Weighing the", *RENDERING, "Publishing the", "Writing the"}
+REPORTING = {"Aggregating scores", "Weighing the", *RENDERING, "Publishing table1", "Writing the"}
+RECORDING = {"Recording the", *REPORTING}
 
 
 @contextlib.contextmanager
@@ -177,7 +211,7 @@ def test_a_new_version_reruns_nothing(smoke: Project) -> None:
 
 
 def test_a_changed_constant_of_the_loop_repeats_the_trainings(smoke: Project) -> None:
-    entries = entries_by_output(yaml.safe_load((smoke.folder / SMOKE).read_text()))
+    entries = entries_by_output(smoke.folder)
     graph = imports(smoke.folder)
     expected = {output for output, modules in entries.items() if dotted(LOOP) in reached(graph, *modules)}
     assert {output.split("/")[2] for output in expected} == {"weights"}
@@ -197,26 +231,26 @@ def test_where_the_package_is_not_installed(smoke: Project, tmp_path: Path) -> N
         assert bare.changed() == smoke.changed() != set()
 
 
-def test_a_changed_guidance_scale_reruns_that_method_alone(smoke: Project) -> None:
-    change = ("guidance_scale: 7, image_guidance_scale: 1.5}", "guidance_scale: 5, image_guidance_scale: 1.5}")
-    with smoke.edited(SMOKE, lambda text: text.replace(*change, 1)):
+def test_a_changed_guidance_scale_reruns_that_method_and_what_is_like_it(smoke: Project) -> None:
+    with smoke.edited(SMOKE, lambda text: text.replace("{guidance_scale: 7}", "{guidance_scale: 5}")):
         planned = smoke.planned()
     methods = {job.split()[2].rstrip(",:") for job in planned if job.startswith("Editing with")}
-    assert methods == {"editclip"}
+    assert methods == {"editclip", "shuffled-editclip"}
     assert messages(planned) == {
-        "Preparing the", "Editing with", "Gathering the", "Timing editclip", "Scoring editclip:", *REPORTING,
+        "Preparing the", "Editing with", "Gathering the", "Timing editclip", "Scoring editclip:",
+        "Scoring shuffled-editclip:", *RECORDING,
     }  # fmt: skip
 
 
 def test_a_changed_metric_rescores_that_family_alone(smoke: Project) -> None:
-    with smoke.edited(SMOKE, lambda text: text.replace("minimum_length: 1.0e-4", "minimum_length: 1.0e-3")):
+    with smoke.edited(MICRO, lambda text: text.replace("minimum_length: 1.0e-4", "minimum_length: 1.0e-3")):
         planned = smoke.planned()
     assert {job.split(": ")[1] for job in planned if job.startswith("Scoring")} == {"clip"}
-    assert {m for m in messages(planned) if not m.startswith("Scoring")} == REPORTING
+    assert {m for m in messages(planned) if not m.startswith("Scoring")} == RECORDING
 
 
 def test_a_changed_exemplar_recipe_leaves_the_other_weights_alone(smoke: Project) -> None:
-    with smoke.edited(SMOKE, lambda text: text.replace("lpips_weight: 0.05", "lpips_weight: 0.1")):
+    with smoke.edited(MICRO, lambda text: text.replace("lpips_weight: 0.05", "lpips_weight: 0.1")):
         planned = smoke.planned()
     assert {job for job in planned if job.startswith("Training")} == {"Training editclip_ip2p"}
     assert not any("ip2p," in job and "editclip" not in job for job in planned if job.startswith("Editing"))

@@ -188,16 +188,11 @@ def family_weights(family):
     return {role: weights_folder(encoder) for role in FAMILIES[family].weights}
 
 
-def longest_chains():
-    """The trainings that decide how long a run takes: those on the longest way from the data to trained weights."""
-    trained = {n: e for n, e in CONFIG.weights.items() if e.source == "train"}
-
-    def way(name):
-        starts = [s for s in trained[name].starts_from.values() if s in trained]
-        return 1 + max(map(way, starts), default=0)
-
-    longest = max(map(way, trained), default=0)
-    chains = [name for name in trained if way(name) == longest]
-    for name in chains:  # grows while it is gone through
-        chains += [s for s in trained[name].starts_from.values() if s in trained]
-    return set(chains)
+def trainings_from(name):
+    """How many trainings follow one another from this one to the end of a run, itself included."""
+    followers = [
+        other
+        for other, entry in CONFIG.weights.items()
+        if entry.source == "train" and name in entry.starts_from.values()
+    ]
+    return 1 + max(map(trainings_from, followers), default=0)

@@ -1,9 +1,6 @@
 # The weights: trained here by a recipe, or checked and linked from a path or a model hub. One rule of either sort for
 # each entry of the config; what its kind needs stands in the kind's recipe module.
 
-# They go first, and what nothing is trained from fills the other cores.
-FIRST = longest_chains()
-
 
 for _name, _entry in CONFIG.weights.items():
     _kind = read_kind(_entry.kind)
@@ -22,7 +19,7 @@ for _name, _entry in CONFIG.weights.items():
                 f"{RUN}/logs/train_{_name}.log",
             benchmark:
                 f"{RUN}/benchmarks/train_{_name}.tsv"
-            priority: int(_name in FIRST)
+            priority: trainings_from(_name)  # the longest chain decides how long a run takes
             conda:
                 ENVIRONMENT
             threads: 1  # a second gains nothing on the micro run's small tensors; --set-threads raises it
