@@ -148,7 +148,7 @@ def test_pip_block_is_complete(bare_python: Path) -> None:
 
 
 def test_pip_block_alone_runs_a_compute_rule(bare_python: Path, tmp_path: Path) -> None:
-    config = {"source": "world", "resolution": 32, "train": 8, "validation": 4, "test": 2}
+    config = {"resolution": 32, "train": 8, "validation": 4, "test": 2}
     command = [bare_python, "-m", "editclip.data.world", "triplets", "--config", json.dumps(config), "--seed", "1"]
     command += ["--threads", "1", "--out", tmp_path / "triplets"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
