@@ -48,14 +48,15 @@ from editclip.editing.cards import CONDITIONINGS, editor_names, read_card
 from editclip.errors import InputError, nearest
 from editclip.metrics.families import FAMILIES
 from editclip.metrics.outputs import Outputs, collect
-from editclip.metrics.scores import Edit, Setting, write_family
+from editclip.metrics.scores import Edit, Setting
+from editclip.metrics.scoring import score_family
 from editclip.provenance import ROOT, code_digest
 from editclip.storage import atomic_folder, cache_folder, file_digest, path_digest
 
 MODULE = "editclip.score"
 CONFIG = ROOT / "config" / "micro.yaml"
 PAPER = ROOT / "paper" / "table1.csv"
-COUNTING = ("scikit-image", "scipy", "pandas")  # what else decides an answer, besides a cache key's own packages
+COUNTING = ("scipy", "pandas")  # what else decides an answer, besides a cache key's own packages
 
 
 @dataclass(frozen=True)
@@ -187,11 +188,11 @@ def _write_answer(
             writer.writeheader()
             writer.writerows(lines)
     settings = config.metrics
-    for name, family in FAMILIES.items():
+    for name in FAMILIES:
         place = scores[row.name, name]
         place.mkdir(parents=True)
         setting = Setting(getattr(settings, name), bench, weights, settings.batch_size, stage.device())
-        write_family(place, family.build(setting), row.name, outputs.edits, bench)
+        score_family(place, name, setting, row.name, outputs.edits)
     problems = [f"{row.name}: {problem}" for problem in outputs.problems()] + _squashed(outputs, bench)
     folders = ResultFolders(bench.folder, edits, scores, runtime={})
     write_row(temporary, _table(row, list(outputs.edits), config), folders, problems, outputs.notes())

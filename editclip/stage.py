@@ -71,7 +71,7 @@ def use_threads(threads: int) -> None:
 
     torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms imports the compiler, for seconds
 
 
 def _resolved(path: str | Path) -> Path:

@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import Any
 
 # The packages whose code decides values: their versions stand in every provenance and in every cache key.
-PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "lpips", "numpy", "pillow")
+PACKAGES = (
+    *("torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "lpips"),
+    *("numpy", "pillow", "scikit-image"),
+)
 
 # Files that describe a run (time, memory, logs) rather than its result: they do not enter a folder's digest.
 UNDIGESTED = ("provenance.json", "logs")

@@ -14,10 +14,7 @@ from typing import Any
 
 import torch
 
-from editclip import stage
-from editclip.config import metrics as config
 from editclip.data.bench import Sample
-from editclip.metrics import scores
 from editclip.metrics.features import Store, distinct, encode, image_key, text_key
 from editclip.metrics.formulas import aligned, cosine, direction, unit
 from editclip.metrics.scores import Score, Setting, read_frame
@@ -32,8 +29,6 @@ NO_INSTRUCTION = Score.skipped("the benchmark has no instruction")
 
 class ClipScores:
     """The five metrics of plain CLIP."""
-
-    section = config.Clip
 
     metrics: tuple[str, ...] = ("clip", "clip_dir_captions", "clip_dir_instruction", "s_visual", "s_visual_dist")
 
@@ -116,12 +111,3 @@ class ClipScores:
             told = unit(texts[text_key(sample.instruction)])
             result["clip_dir_instruction"] = aligned(change, told, self.minimum, ("query to output", "instruction"))
         return result
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line of this family."""
-    scores.main("editclip.metrics.clip", __doc__, ClipScores, argv)
-
-
-if __name__ == "__main__":
-    stage.run(main)

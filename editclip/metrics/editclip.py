@@ -14,10 +14,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageChops
 
-from editclip import stage
-from editclip.config import metrics as config
 from editclip.data.bench import Sample
-from editclip.metrics import scores
 from editclip.metrics.features import Store, encode, image_key, pair_key, text_key
 from editclip.metrics.formulas import cosine
 from editclip.metrics.scores import Score, Setting, read_frame
@@ -33,7 +30,6 @@ Pair = tuple[Path, Path]
 class EditClipScores:
     """EC2T and EC2EC."""
 
-    section = config.EditClip
     metrics: tuple[str, ...] = ("ec2t", "ec2ec")
 
     def __init__(self, setting: Setting) -> None:
@@ -94,12 +90,3 @@ class EditClipScores:
     def _store(self, kind: str, batch_size: int) -> Store:
         module, device = "editclip.metrics.editclip", self.setting.device
         return Store.of(kind, module=module, encoder=self.digest, batch_size=batch_size, device=device)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line of this family."""
-    scores.main("editclip.metrics.editclip", __doc__, EditClipScores, argv)
-
-
-if __name__ == "__main__":
-    stage.run(main)

@@ -17,10 +17,7 @@ from typing import Any
 import numpy as np
 from skimage.metrics import mean_squared_error, structural_similarity
 
-from editclip import stage
-from editclip.config import metrics as config
 from editclip.data.bench import Sample
-from editclip.metrics import scores
 from editclip.metrics.scores import Score, Setting, read_frame
 
 MASK_THRESHOLD = 128  # of 255; from here on a mask pixel counts as edited
@@ -42,8 +39,6 @@ def masked_mse(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> floa
 
 class GroundTruthScores:
     """The pixel metrics."""
-
-    section = config.GroundTruth
 
     metrics: tuple[str, ...] = (
         *("mse", "psnr", "ssim", "closer"),
@@ -92,12 +87,3 @@ class GroundTruthScores:
             inside = masked_mse(truth, output, edited)
             result["psnr_inside"] = Score.undefined("the mask is empty") if inside is None else psnr(inside)
         return result
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line of this family."""
-    scores.main("editclip.metrics.ground_truth", __doc__, GroundTruthScores, argv)
-
-
-if __name__ == "__main__":
-    stage.run(main)

@@ -11,10 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from editclip import stage
-from editclip.config import metrics as config
 from editclip.data.bench import Sample
-from editclip.metrics import scores
 from editclip.metrics.features import Store, image_key, pair_key
 from editclip.metrics.perceptual import distance, load_network, network_digest, to_input, unit_features
 from editclip.metrics.scores import Score, Setting, read_frame
@@ -25,8 +22,6 @@ BATCH = 8  # images through a trunk at once: on a CPU as fast per image as 64, a
 
 class LPIPS:
     """Metrics `lpips_<net>` for each net of the config, to the query."""
-
-    section = config.LPIPS
 
     def __init__(self, setting: Setting) -> None:
         self.setting, nets, self.trunk = setting, setting.config.nets, setting.config.trunk
@@ -89,12 +84,3 @@ def _by_query(pairs: Mapping[str, Pair]) -> list[tuple[Path, str | None]]:
     for key, (query, output) in pairs.items():
         groups.setdefault(image_key(query), [(query, None)]).append((output, key))
     return [image for group in groups.values() for image in group]
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line of this family."""
-    scores.main("editclip.metrics.lpips", __doc__, LPIPS, argv)
-
-
-if __name__ == "__main__":
-    stage.run(main)

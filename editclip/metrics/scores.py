@@ -1,4 +1,4 @@
-"""What every metric family shares: the four outcomes of a score, the edits to score, the stage that writes CSVs.
+"""What every metric family shares: the four outcomes of a score, the edits to score, the long table of values.
 
 A score is `ok` with a finite value, or it has no value and says why: `undefined` (the formula has no answer here),
 `skipped` (an input that the metric needs does not exist) or `failed` (there is no edited image). Nothing becomes a 0
@@ -6,7 +6,6 @@ or a NaN, so that a missing value never enters a mean unnoticed.
 """
 
 import csv
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +14,9 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from editclip import stage
-from editclip.config.section import Section, checked
 from editclip.data.bench import Bench, Sample
 from editclip.errors import InputError
-from editclip.failures import refuse_failures
-from editclip.storage import file_digest, write_json
+from editclip.storage import file_digest
 
 COLUMNS = ("method", "sample_id", "metric", "value", "status", "reason", "image_sha256")
 
@@ -73,10 +69,9 @@ class Edit:
 class Family(Protocol):
     """A metric family. `score` returns one `{metric: Score}` with all of `metrics` for each edit that has an image.
 
-    Its class takes a `Setting`, whose `config` is a `section`.
+    Its class takes a `Setting`.
     """
 
-    section: type[Section]
     metrics: tuple[str, ...]
 
     def card(self) -> dict[str, Any]:
@@ -196,37 +191,3 @@ def card(family: Family, bench: Bench) -> dict[str, Any]:
         "bench": {"name": bench.name, "digest": bench.digest, "resolution": bench.resolution, "texts": origins},
         **family.card(),
     }
-
-
-def write_family(folder: Path, family: Family, method: str, edits: Mapping[int, Sequence[Edit]], bench: Bench) -> None:
-    """Score the edits of all seeds and write `seed=<s>.csv` for each, and `card.json`, into `folder`."""
-    together = [edit for group in edits.values() for edit in group]  # they share queries and exemplars
-    results = iter(score_edits(family, together))
-    for seed, group in edits.items():
-        write_scores(folder / f"seed={seed}.csv", method, group, list(itertools.islice(results, len(group))))
-    write_json(folder / "card.json", card(family, bench))
-
-
-def main(module: str, description: str | None, family_class: Any, argv: Sequence[str] | None) -> None:
-    """The stage of a metric family: `seed=<s>.csv` for each seed, and `card.json`, in the folder `--out`."""
-    parser = stage.parser(description)
-    parser.add_argument("--config", type=stage.config_value, required=True, help="the family's section of `metrics`")
-    parser.add_argument("--bench", type=Path, required=True, help="benchmark folder (manifest.csv)")
-    parser.add_argument("--edits", type=Path, required=True, help="the method's folder of seed=<s>/ folders")
-    parser.add_argument("--method", required=True, help="name written into the rows")
-    parser.add_argument("--seeds", type=int, nargs="+", required=True)
-    parser.add_argument("--weights", type=stage.weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
-    parser.add_argument("--batch-size", type=int, required=True)
-    args = parser.parse_args(argv)
-    stage.use_threads(args.threads)
-    bench, weights = Bench.load(args.bench), dict(args.weights)
-    edits = {seed: read_edits(args.edits / f"seed={seed}", bench) for seed in args.seeds}
-    problems = {f"{e.sample.sample_id} seed={s}": e.problem for s, group in edits.items() for e in group if e.problem}
-    failed = {name: problem.reason for name, problem in problems.items() if problem.status == "failed"}
-    refuse_failures(failed, len(bench.samples) * len(edits), args.method, "edit them again")
-    section = checked(family_class.section, args.config, "metrics")
-    family = family_class(Setting(section, bench, weights, args.batch_size, stage.device()))
-    inputs = {"bench": args.bench, "edits": args.edits, **weights}
-    facts: dict[str, Any] = {"module": module, "threads": args.threads, "force": args.force}
-    with stage.output_folder(args.out, config=args.config, inputs=inputs, **facts) as folder:
-        write_family(folder, family, args.method, edits, bench)

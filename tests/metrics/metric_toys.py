@@ -21,6 +21,13 @@ SPECIAL = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_to
 MANIFEST = ("sample_id", "group", "edit_type", "family", "exemplar_id", "query_id", "exemplar_before",
             "exemplar_after", "query", "instruction", "caption_before", "caption_after", "text_origin", "ground_truth",
             "edit_mask")  # fmt: skip
+METRICS: dict[str, Any] = {  # the config's section
+    "batch_size": 4,
+    "lpips": {"nets": ["alex"], "trunk": "random", "resolution": 64},
+    "clip": {"encoder": "clip", "direction": "auto", "minimum_length": 1.0e-4},
+    "editclip": {"encoder": "editclip"},
+    "ground_truth": {},
+}
 
 torch.set_num_threads(1)
 

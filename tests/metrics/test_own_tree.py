@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from metric_toys import write_clip
+from metric_toys import METRICS, write_clip
 from PIL import Image
 
 from editclip.data.bench import Bench, build
 from editclip.editing import edits
-from editclip.metrics import clip, editclip, ground_truth, lpips
+from editclip.metrics import scoring
 from editclip.report import tables
 
 ROOT = Path(__file__).parents[2]
@@ -76,11 +76,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             )
             gathered = folder / "edits" / name
             called(edits.main, "gather", "--bench", bench, "--shards", shard, "--out", gathered / "seed=0")
-            given = ["--bench", bench, "--edits", gathered, "--method", name, "--seeds", 0, "--batch-size", 4]
-            for module, config, names in families():
-                inputs = [f"{n}={weights[n]}" for n in names]
-                stage = [*given, "--config", json.dumps(config), "--weights", *inputs]
-                called(module.main, *stage, "--out", scores / module.__name__.rpartition(".")[2])
+            given = ["--bench", bench, "--edits", gathered, "--method", name, "--seeds", 0]
+            inputs = [f"{role}={folder}" for role, folder in weights.items()]
+            called(scoring.main, *given, "--metrics", json.dumps(METRICS), "--weights", *inputs, "--out", scores)
         statistics = {"resamples": 1000, "level": 0.95, "seed": 0}
         declared = {"rows": list(CONTROLS), "reference": None, "paper": str(ROOT / "paper" / "table1.csv")}
         table = {"name": "table1", "label": "own", "notice": None, "statistics": statistics,
@@ -97,16 +95,6 @@ def row(name: str, exemplars: str) -> dict[str, Any]:
     """What the table is told of a control."""
     facts = {"label": name, "paper": "", "license": "MIT", "conditioning": "none", "trained_on": [], "weights": {}}
     return facts | {"editor": f"baselines.{name}", "exemplars": exemplars, "seeds": [0], "options": {}}
-
-
-def families() -> list[tuple[Any, dict[str, Any], list[str]]]:
-    """(stage, config, weights) of each metric family."""
-    return [
-        (lpips, {"nets": ["alex"], "trunk": "random", "resolution": 64}, []),
-        (clip, {"encoder": "clip", "direction": "auto", "minimum_length": 1.0e-4}, ["clip"]),
-        (editclip, {"encoder": "editclip"}, ["editclip"]),
-        (ground_truth, {}, []),
-    ]
 
 
 def test_an_incomplete_tree_leaves_cells_empty_with_a_reason(tmp_path: Path, run: Run) -> None:

@@ -16,12 +16,10 @@ from PIL import Image
 from editclip import score
 from editclip.data.bench import Bench
 from editclip.errors import InputError
-from editclip.metrics import clip, editclip, ground_truth, lpips
+from editclip.metrics import scoring
 from editclip.metrics.outputs import canonical, collect
 from editclip.provenance import ROOT
 from editclip.report import tables
-
-FAMILIES = {"lpips": lpips, "clip": clip, "editclip": editclip, "ground_truth": ground_truth}
 
 
 @pytest.fixture
@@ -75,12 +73,11 @@ def test_the_row_is_that_of_the_workflow(
     (tmp_path / "all").mkdir()
     (tmp_path / "all" / "mine").symlink_to(tmp_path / "edits")
     weights = arguments()[arguments().index("--weights") + 1 :][:2]
-    for name, family in FAMILIES.items():
-        section, out = json.dumps(config["metrics"][name]), tmp_path / "scores" / "mine" / name
-        family.main(
-            ["--config", section, "--bench", str(bench.folder), "--edits", str(tmp_path / "edits"), "--method", "mine",
-             "--seeds", "0", "1", "--weights", *weights, "--batch-size", "4", "--threads", "1", "--out", str(out)]
-        )  # fmt: skip
+    scoring.main(
+        ["--metrics", json.dumps(config["metrics"]), "--bench", str(bench.folder), "--edits", str(tmp_path / "edits"),
+         "--method", "mine", "--seeds", "0", "1", "--weights", *weights, "--threads", "1",
+         "--out", str(tmp_path / "scores" / "mine")]
+    )  # fmt: skip
     method = {"editor": None, "weights": {}, "exemplars": "own", "seeds": [0, 1], "options": {}, "label": "mine",
               "paper": "", "license": "", "conditioning": "exemplar", "trained_on": []}  # fmt: skip
     declared = {"rows": ["mine"], "reference": None, "paper": str(score.PAPER), "bars": [], "representation": None}

@@ -3,26 +3,44 @@
 import csv
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from metric_toys import photo, rows_of, write_edits
+from metric_toys import METRICS, photo, rows_of, write_edits
 
 from editclip import stage
 from editclip.data.bench import Bench
 from editclip.errors import InputError
-from editclip.metrics import clip, editclip, ground_truth, lpips
-from editclip.metrics.scores import COLUMNS, read_edits
+from editclip.metrics.families import FAMILIES, Source
+from editclip.metrics.ground_truth import GroundTruthScores
+from editclip.metrics.scores import COLUMNS, Family, Setting, read_edits
+from editclip.metrics.scoring import main
 from editclip.storage import file_digest
 
-CLIP = '{"encoder": "clip", "direction": "auto", "minimum_length": 0.0001}'
 
+@pytest.fixture
+def score(bench: Bench, edits: Path, tmp_path: Path, clip_folder: Path, editclip_folder: Path) -> Callable[..., Path]:
+    """`score()` runs the stage on the edits; its output folder.
 
-def arguments(bench: Bench, edits: Path, out: Path, config: str, *more: str) -> list[str]:
-    """The common part of a family's command line, for two seeds."""
-    root = bench.path(bench.samples[0].query).parent.parent
-    return ["--config", config, "--bench", str(root), "--edits", str(edits), "--method", "mine", "--seeds", "0", "1",
-            "--batch-size", "4", "--threads", "1", "--out", str(out), *more]  # fmt: skip
+    Arguments: `metrics`, the config's section; `seeds`; `weights`, as on the command line; `out`.
+    """
+    folders = (f"clip={clip_folder}", f"editclip={editclip_folder}")
+
+    def run(
+        metrics: dict[str, Any] = METRICS,
+        seeds: tuple[int, ...] = (0, 1),
+        weights: tuple[str, ...] = folders,
+        out: str = "scores",
+    ) -> Path:
+        main(
+            ["--metrics", json.dumps(metrics), "--bench", str(bench.folder), "--edits", str(edits), "--method", "mine",
+             "--seeds", *map(str, seeds), "--weights", *weights, "--threads", "1", "--out", str(tmp_path / out)]
+        )  # fmt: skip
+        return tmp_path / out
+
+    return run
 
 
 @pytest.fixture
@@ -43,15 +61,11 @@ def change_row(table: Path, number: int, **values: str) -> None:
 
 
 def test_every_family_writes_a_row_for_each_sample_and_metric(
-    bench: Bench, edits: Path, tmp_path: Path, clip_folder: Path, editclip_folder: Path
+    bench: Bench, edits: Path, score: Callable[..., Path]
 ) -> None:
-    weights = ["--weights", f"clip={clip_folder}", f"editclip={editclip_folder}"]
-    pairs = '{"nets": ["alex"], "trunk": "random", "resolution": 64}'
-    configs = {clip: CLIP, editclip: '{"encoder": "editclip"}', lpips: pairs, ground_truth: "{}"}
-    names = set()
-    for family, config in configs.items():
-        out = tmp_path / "scores" / family.__name__.split(".")[-1]
-        family.main(arguments(bench, edits, out, config, *weights))
+    scores, names = score(), set()
+    assert {path.name for path in scores.iterdir()} == set(FAMILIES)
+    for out in scores.iterdir():
         assert {path.name for path in out.iterdir()} == {"seed=0.csv", "seed=1.csv", "card.json", "provenance.json"}
         card = json.loads((out / "card.json").read_text())
         assert card["bench"] == {"name": "toy", "digest": bench.digest, "resolution": 32, "texts": ["benchmark"]}
@@ -64,22 +78,61 @@ def test_every_family_writes_a_row_for_each_sample_and_metric(
                 assert row["image_sha256"] == file_digest(edits / f"seed={seed}" / f"{sample_id}.png")
         names |= set(card["metrics"])
     assert names == {
-        *(
-            "lpips_alex",
-            "clip",
-            "clip_dir_captions",
-            "clip_dir_instruction",
-            "s_visual",
-            "s_visual_dist",
-            "ec2t",
-            "ec2ec",
-        ),
-        *("mse", "psnr", "ssim", "closer", "psnr_inside", "mse_background", "psnr_background"),
+        *("lpips_alex", "clip", "clip_dir_captions", "clip_dir_instruction", "s_visual", "s_visual_dist"),
+        *("ec2t", "ec2ec", "mse", "psnr", "ssim", "closer", "psnr_inside", "mse_background", "psnr_background"),
     }
 
 
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the families that a stage loads, in the order in which it does."""
+    names: list[str] = []
+    load = Source.build
+
+    def build(source: Source, setting: Setting) -> Family:
+        names.append(source.module.rpartition(".")[2])
+        return load(source, setting)
+
+    monkeypatch.setattr(Source, "build", build)
+    return names
+
+
+def test_only_what_is_new_is_computed(
+    score: Callable[..., Path], built: list[str], edits: Path, bench: Bench, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    written = files(score())
+    assert built == list(FAMILIES)
+    assert files(score(out="again")) == written and built == list(FAMILIES)
+
+    built.clear()
+    changed = METRICS | {"clip": METRICS["clip"] | {"minimum_length": 0.5}}
+    others = {name: text for name, text in files(score(changed, out="another length")).items() if "clip/" not in name}
+    assert built == ["clip"] and others.items() <= written.items()
+
+    built.clear()
+    write_edits(edits, bench, seed=2)
+    seen: list[int] = []
+    scored = GroundTruthScores.score
+    monkeypatch.setattr(GroundTruthScores, "score", lambda self, given: seen.append(len(given)) or scored(self, given))
+    three = files(score(seeds=(0, 1, 2), out="another seed"))
+    assert built == list(FAMILIES) and seen == [len(bench.samples)] and written.items() <= three.items()
+
+    photo(999).save(edits / "seed=2" / "g-t-e0-q0.png")
+    change_row(edits / "seed=2" / "edits.csv", 0, sha256=file_digest(edits / "seed=2" / "g-t-e0-q0.png"))
+    assert files(score(seeds=(0, 1, 2), out="another image")) != three
+    (tmp_path / "cache").rename(tmp_path / "old cache")
+    assert files(score(out="no cache")) == written
+
+
+def files(folder: Path) -> dict[str, str]:
+    """The text of every file of scores, by name in the folder."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name != "provenance.json"]
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in paths}
+
+
 def test_failed_skipped_and_missing_edits_have_no_value(
-    bench: Bench, edits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, edits: Path, score: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("editclip.failures.MAXIMUM_FAILED", 0.5)
     table = edits / "seed=0" / "edits.csv"
@@ -87,8 +140,7 @@ def test_failed_skipped_and_missing_edits_have_no_value(
     change_row(table, 1, status="skipped", reason="no instruction", file="", sha256="")
     (edits / "seed=0" / f"{bench.samples[2].sample_id}.png").unlink()
     table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")  # the last sample loses its row
-    ground_truth.main(arguments(bench, edits, tmp_path / "out", "{}"))
-    rows = rows_of(tmp_path / "out" / "seed=0.csv")
+    rows = rows_of(score() / "ground_truth" / "seed=0.csv")
     found = [rows[sample.sample_id, "psnr"] for sample in bench.samples]
     assert [row["status"] for row in found] == ["failed", "skipped", "failed", "ok", "ok", "failed"]
     assert [bool(row["value"]) for row in found] == [False, False, False, True, True, False]
@@ -97,12 +149,12 @@ def test_failed_skipped_and_missing_edits_have_no_value(
 
 
 def test_more_than_the_allowed_failures_stop_the_stage_without_output(
-    bench: Bench, edits: Path, tmp_path: Path
+    edits: Path, score: Callable[..., Path], tmp_path: Path
 ) -> None:
     change_row(edits / "seed=1" / "edits.csv", 0, status="failed", reason="out of memory")
     with pytest.raises(InputError, match=r"mine failed on 1 of 12 .*g-t-e0-q0 seed=1 \(out of memory\)"):
-        ground_truth.main(arguments(bench, edits, tmp_path / "out", "{}"))
-    assert not (tmp_path / "out").exists()
+        score()
+    assert not (tmp_path / "scores").exists()
 
 
 def test_wrong_edits_are_refused_by_name(bench: Bench, edits: Path) -> None:
@@ -129,33 +181,32 @@ def test_wrong_edits_are_refused_by_name(bench: Bench, edits: Path) -> None:
 
 @pytest.mark.parametrize(
     "change, word",
-    [({"minimum_length": None}, "length"), ({"direction": "up"}, "'up'"), ({"x": 1}, "metrics.x")],
+    [({"minimum_length": None}, "length"), ({"direction": "up"}, "'up'"), ({"x": 1}, "metrics.clip.x")],
 )
-def test_a_wrong_config_is_refused(bench: Bench, edits: Path, tmp_path: Path, change: dict, word: str) -> None:
-    config = json.dumps(json.loads(CLIP) | change)
+def test_a_wrong_config_is_refused(score: Callable[..., Path], change: dict[str, Any], word: str) -> None:
     with pytest.raises(InputError, match=word):
-        clip.main(arguments(bench, edits, tmp_path / "out", config))
+        score(METRICS | {"clip": METRICS["clip"] | change})
 
 
-def test_missing_weights_are_named(bench: Bench, edits: Path, tmp_path: Path) -> None:
+def test_missing_weights_are_named(score: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match="--weights clip=FOLDER"):
-        clip.main(arguments(bench, edits, tmp_path / "out", CLIP))
+        score(weights=())
 
 
 @pytest.mark.parametrize("given", ["clip", "clip=", "=folder"])
 def test_weights_without_name_or_folder_are_refused(
-    bench: Bench, edits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str
+    score: Callable[..., Path], capsys: pytest.CaptureFixture[str], given: str
 ) -> None:
     with pytest.raises(SystemExit):
-        clip.main(arguments(bench, edits, tmp_path / "out", CLIP, "--weights", given))
+        score(weights=(given,))
     assert f"'{given}' is not NAME=FOLDER" in capsys.readouterr().err
 
 
 def test_command_line_reports_a_user_error_in_one_line(
-    bench: Bench, edits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    score: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_status:
-        stage.run(lambda: ground_truth.main(arguments(bench, edits, tmp_path / "out", '{"window": 7}')))
+        stage.run(lambda: score(METRICS | {"ground_truth": {"window": 7}}) and None)
     printed = capsys.readouterr()
     assert exit_status.value.code == 2 and printed.out == ""
     assert printed.err.startswith("error: ") and printed.err.count("\n") == 1 and "window" in printed.err

@@ -97,6 +97,14 @@ def weights_folder(name):
     return f"{RUN}/weights/{name}"
 
 
+# The weights folders that the metric families read, by role.
+METRIC_WEIGHTS = {
+    role: weights_folder(metric_encoders(CONFIG)[name])
+    for name, family in FAMILIES.items()
+    for role in family.weights
+}
+
+
 def as_arguments(folders):
     """Folders by role as ROLE=FOLDER arguments."""
     return [f"{role}={folder}" for role, folder in folders.items()]
@@ -180,12 +188,6 @@ def edits_of(rows):
 def scores_of(rows):
     """The folders of all scores of some methods."""
     return [f"{RUN}/scores/{name}/{family}" for name in rows for family in FAMILIES]
-
-
-def family_weights(family):
-    """The weights folders that a metric family reads, by role."""
-    encoder = metric_encoders(CONFIG).get(family)
-    return {role: weights_folder(encoder) for role in FAMILIES[family].weights}
 
 
 def trainings_from(name):

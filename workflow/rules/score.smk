@@ -1,5 +1,5 @@
-# One job scores one metric family for one method over all its seeds; features are encoded once, in the cache. Another
-# measures what the encoders themselves can tell apart.
+# One job scores all edits of one method by all metric families; features, and the scores of a family that nothing has
+# changed for, come from the cache. Another measures what the encoders themselves can tell apart.
 
 
 rule score:
@@ -9,33 +9,33 @@ rule score:
             f"{RUN}/edits/{wildcards.method}/seed={seed}"
             for seed in seeds_of(wildcards.method)
         ],
-        weights=lambda wildcards: family_weights(wildcards.family).values(),
+        weights=METRIC_WEIGHTS.values(),
     output:
-        directory(f"{RUN}/scores/{{method}}/{{family}}"),
+        [directory(f"{RUN}/scores/{{method}}/{family}") for family in FAMILIES],
     log:
-        f"{RUN}/logs/score/{{method}}-{{family}}.log",
+        f"{RUN}/logs/score/{{method}}.log",
     wildcard_constraints:
         method="|".join(METHODS),
-        family="|".join(FAMILIES),
     conda:
         ENVIRONMENT
     resources:
         gpu=GPU,
     params:
-        module=lambda wildcards: FAMILIES[wildcards.family].module,
-        config=lambda wildcards: as_json(getattr(CONFIG.metrics, wildcards.family)),
-        batch_size=CONFIG.metrics.batch_size,
+        metrics=as_json(CONFIG.metrics),
         edits=lambda wildcards, input: os.path.dirname(input.edits[0]),
         seeds=lambda wildcards: seeds_of(wildcards.method),
-        weights=lambda wildcards: as_arguments(family_weights(wildcards.family)),
-        code=lambda wildcards: code_digest(FAMILIES[wildcards.family].module),
+        weights=as_arguments(METRIC_WEIGHTS),
+        scores=f"{RUN}/scores",
+        code=code_digest(
+            "editclip.metrics.scoring", *(family.module for family in FAMILIES.values())
+        ),
     message:
-        "Scoring {wildcards.method}: {wildcards.family}"
+        "Scoring {wildcards.method}"
     shell:
-        "python -m {params.module} --config {params.config:q} --bench {input.bench}"
+        "python -m editclip.metrics.scoring --metrics {params.metrics:q} --bench {input.bench}"
         " --edits {params.edits} --method {wildcards.method} --seeds {params.seeds}"
-        " --weights {params.weights} --batch-size {params.batch_size}"
-        " --threads {threads} --out {output} 2> >(tee {log} >&2)"
+        " --weights {params.weights} --threads {threads}"
+        " --out {params.scores}/{wildcards.method} 2> >(tee {log} >&2)"
 
 
 if CONFIG.representation:
