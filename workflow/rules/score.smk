@@ -25,9 +25,10 @@ rule score:
         edits=lambda wildcards, input: os.path.dirname(input.edits[0]),
         seeds=lambda wildcards: seeds_of(wildcards.method),
         weights=as_arguments(METRIC_WEIGHTS),
-        scores=f"{RUN}/scores",
+        out=lambda wildcards, output: os.path.dirname(output[0]),
         code=code_digest(
-            "editclip.metrics.scoring", *(family.module for family in FAMILIES.values())
+            "editclip.metrics.scoring",
+            *(family.module for family in FAMILIES.values()),
         ),
     message:
         "Scoring {wildcards.method}"
@@ -35,7 +36,7 @@ rule score:
         "python -m editclip.metrics.scoring --metrics {params.metrics:q} --bench {input.bench}"
         " --edits {params.edits} --method {wildcards.method} --seeds {params.seeds}"
         " --weights {params.weights} --threads {threads}"
-        " --out {params.scores}/{wildcards.method} 2> >(tee {log} >&2)"
+        " --out {params.out} 2> >(tee {log} >&2)"
 
 
 if CONFIG.representation:
