@@ -25,7 +25,7 @@ class Source:
         """The family itself, with its models loaded.
 
         Raises:
-            InputError: the setting lacks weights, or its config section is not right.
+            InputError: the setting lacks weights.
         """
         builder: Callable[[Setting], Family] = getattr(importlib.import_module(self.module), self.name)
         return builder(setting)
