@@ -11,18 +11,21 @@ INSTALLED := .venv/.installed
 RUN = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test bench docs lint format lock clean
+.PHONY: help setup reproduce test trunks bench docs lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(INSTALLED) ## install the locked packages and this project into .venv
+setup: $(INSTALLED) trunks ## install the locked packages and this project into .venv; from here on no network is needed
 
 reproduce: $(INSTALLED) ## the whole run, from nothing to results/table1.csv, on all cores
 	@$(RUN) snakemake --cores all $(ARGS)
 
-test: $(INSTALLED) ## all tests, two processes at a time
+test: $(INSTALLED) trunks ## all tests, two processes at a time
 	@$(RUN) python -m pytest -n 2 $(ARGS)
+
+trunks: $(INSTALLED)
+	@$(RUN) python -m editclip.metrics.lpips_trunks
 
 bench: $(INSTALLED) ## measure anew what docs/statistics.md reports (minutes); more in benchmarks/README.md
 	@$(RUN) python benchmarks/interval_coverage.py --out docs/interval_coverage.csv --docs docs/statistics.md

@@ -17,9 +17,9 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
         (SMOKE, "  seeds: [0, 1]", "  sedes: [0, 1]", ["run.sedes", 'did you mean "seeds"']),
         (
             MICRO,  # which the smoke config is like
-            "\n    trunk: random",
-            "\n    trunk: randm",
-            ["metrics.lpips.trunk", "'randm'", 'did you mean "random"', "imagenet"],
+            "\n    trunk: imagenet",
+            "\n    trunk: imagnet",
+            ["metrics.lpips.trunk", "'imagnet'", 'did you mean "imagenet"', "random"],
         ),
         (MICRO, "editor: baselines.ip2p", "editor: baselines.ipp2", ["baselines.ipp2", "baselines.ip2p"]),
         (SMOKE, "guidance_scale: 7.5,", "guidance_scal: 7.5,", ["guidance_scal", "guidance_scale"]),

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kept_trunks import link_trunks
+
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = "config/smoke.yaml"
 
@@ -61,7 +63,7 @@ class Project:
 
 
 def checkout(folder: Path) -> Project:
-    """The project's files as git would commit them, without outputs and caches."""
+    """The project's files as git would commit them, without outputs; its cache holds LPIPS's trunks alone."""
     listed = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard", "-z"],
         capture_output=True,
@@ -72,4 +74,6 @@ def checkout(folder: Path) -> Project:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+    if "EDITCLIP_CACHE" not in os.environ:
+        link_trunks(folder / ".cache")
     return Project(folder)

@@ -19,7 +19,7 @@ class LPIPS(Section):
     nets: Annotated[Distinct[Literal["alex", "vgg", "squeeze"]], AfterValidator(_with_alex)]
     """alex is the table's column"""
     trunk: Literal["random", "imagenet"]
-    """random (fixed seed, labelled random_trunk) or imagenet (torchvision's weights)"""
+    """imagenet (torchvision's weights) or random (fixed seed; compares with nobody else's, and tables say so)"""
     resolution: Annotated[int, Field(ge=64)]
     """smaller images are upsampled to this side; below 64 px the trunks' last maps shrink to a pixel or nothing"""
 

@@ -1,19 +1,22 @@
 """The LPIPS network: loading, its digest, its input, its features of an image and the distance of two images.
 
-The trunk is ImageNet's, or random with a fixed seed where no weights are to be had; the linear heads are the
-calibrated ones of the lpips package (version 0.1) either way.
+The trunk is ImageNet's, or random with a fixed seed where no weights are to be had or a test has no need of them; the
+linear heads are the calibrated ones of the lpips package (version 0.1) either way.
 """
 
 import hashlib
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import lpips
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from editclip.errors import InputError
+from editclip.metrics.lpips_trunks import MEMBERS, trunk_file
 
 NETS = ("alex", "vgg", "squeeze")
 TRUNKS = ("random", "imagenet")
@@ -25,22 +28,36 @@ def load_network(net: str, trunk: str) -> lpips.LPIPS:
 
     Args:
         net: "alex", "vgg" or "squeeze".
-        trunk: "random" (fixed seed) or "imagenet" (torchvision's weights, downloaded or in TORCH_HOME).
+        trunk: "random" (fixed seed) or "imagenet" (torchvision's weights: of alex and vgg those that `lpips_trunks`
+            fetches, of squeeze what torchvision downloads or finds in TORCH_HOME).
 
     Raises:
-        InputError: unknown net or trunk, or no ImageNet weights here.
+        InputError: unknown net or trunk, or no ImageNet weights to be had.
     """
     if net not in NETS or trunk not in TRUNKS:
         raise InputError(f"LPIPS has the nets {NETS} and the trunks {TRUNKS}, not {net!r} with trunk {trunk!r}")
+    packaged = trunk_file(net) if trunk == "imagenet" and net in MEMBERS else None
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchvision's notice about a keyword that lpips still uses
         torch.manual_seed(RANDOM_TRUNK_SEED)
         try:
-            return lpips.LPIPS(net=net, version="0.1", pnet_rand=trunk == "random", verbose=False).eval()
+            drawn = trunk == "random" or packaged is not None  # torchvision is not asked
+            network = lpips.LPIPS(net=net, version="0.1", pnet_rand=drawn, verbose=False).eval()
         except OSError as error:
             raise InputError(
                 f"cannot get the ImageNet trunk of LPIPS-{net} ({error}): put it under TORCH_HOME or set trunk: random"
             ) from error
+    if packaged is not None:
+        _put_trunk(network, packaged)
+    return network
+
+
+def _put_trunk(network: lpips.LPIPS, path: Path) -> None:
+    """Put the convolutions of a file from `lpips_trunks` into a network, in the order of its modules."""
+    tensors = load_file(path)
+    convolutions = [module for module in network.net.modules() if isinstance(module, torch.nn.Conv2d)]
+    for i, convolution in enumerate(convolutions):
+        convolution.load_state_dict({name: tensors[f"{i}.{name}"] for name in ("weight", "bias")})
 
 
 def network_digest(network: torch.nn.Module) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kept_trunks import link_trunks
 from metric_toys import write_bench, write_clip
 
 from editclip.config.metrics import LPIPS, Clip, EditClip, GroundTruth
@@ -15,9 +16,9 @@ from editclip.metrics.scores import Setting
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of its own for every test."""
+    """A cache of its own for every test, with the trunks of LPIPS."""
     monkeypatch.setenv("EDITCLIP_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    return link_trunks(tmp_path / "cache")
 
 
 @pytest.fixture(scope="session")

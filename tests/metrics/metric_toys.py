@@ -29,6 +29,9 @@ METRICS: dict[str, Any] = {  # the config's section
     "ground_truth": {},
 }
 
+# LPIPS of ex_ref.png to ex_p0.png and ex_p1.png of its repository, richzhang/PerceptualSimilarity, by the package lpips
+EXAMPLES = {"alex": (0.7218807, 0.1375656), "vgg": (0.5686128, 0.4216643)}
+
 torch.set_num_threads(1)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from metric_toys import photo, rows_of, write_edits
+from kept_trunks import link_trunks
+from metric_toys import EXAMPLES, photo, rows_of, write_edits
 from PIL import Image
 
 from editclip import score
@@ -23,11 +25,11 @@ from editclip.report import tables
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> dict[str, Any]:
-    """The micro config with small batches and one LPIPS net, also written to config.yaml."""
+def config(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The micro config with small batches and one LPIPS net, or those a test names, also written to config.yaml."""
     config = yaml.safe_load((ROOT / "config" / "micro.yaml").read_text(encoding="utf-8"))
     config["metrics"] |= {"batch_size": 4}
-    config["metrics"]["lpips"]["nets"] = ["alex"]
+    config["metrics"]["lpips"]["nets"] = list(getattr(request, "param", ["alex"]))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     return config
 
@@ -83,12 +85,14 @@ def test_the_row_is_that_of_the_workflow(
     declared = {"rows": ["mine"], "reference": None, "paper": str(score.PAPER), "bars": [], "representation": None}
     run = {"name": "table1", "label": config["run"]["label"], "notice": None, "statistics": config["statistics"],
            "declaration": declared, "methods": {"mine": method}}  # fmt: skip
-    folders = {name: [str(path) for path in tmp_path.glob(f"{name}/mine/*")] for name in ("scores", "all")}
-    stage = ["tables", "--table", json.dumps(run), "--bench", str(bench.folder), "--scores", *folders["scores"],
-             "--edits", *folders["all"], "--out", str(tmp_path / "tables")]  # fmt: skip
+    folders = {part: [str(path) for path in tmp_path.glob(part)] for part in ("scores/mine/*", "all/mine")}
+    stage = ["tables", "--table", json.dumps(run), "--bench", str(bench.folder), "--scores", *folders["scores/mine/*"],
+             "--edits", *folders["all/mine"], "--out", str(tmp_path / "tables")]  # fmt: skip
     monkeypatch.setattr(sys, "argv", stage)
     tables.main()
-    monkeypatch.setenv("EDITCLIP_CACHE", str(tmp_path / "another"))  # nothing is handed over by the cache
+    monkeypatch.setenv(
+        "EDITCLIP_CACHE", str(link_trunks(tmp_path / "another"))
+    )  # nothing else is handed over by the cache
     score.main(arguments())
     for name in ("table1.csv", "table1_full.csv", "rows.csv"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "tables" / name).read_bytes()
@@ -120,6 +124,25 @@ def test_a_tree_with_its_texts_gives_the_row_of_its_bench(
         assert (tmp_path / "of tree" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
     with pytest.raises(InputError, match="finished bench of 32 px"):
         score.main(arguments("--texts", texts))
+
+
+@pytest.mark.parametrize("config", [("alex", "vgg")], indirect=True)
+def test_the_example_pictures_of_lpips_have_their_published_distances(
+    arguments: Callable[..., list[str]], tmp_path: Path, real_images: Callable[[str], Path]
+) -> None:
+    pictures, kind = real_images("lpips_example"), tmp_path / "tree" / "g" / "t"
+    for part in ("train", "test"):
+        (kind / part).mkdir(parents=True)
+    for name in ("train/e_0", "train/e_1", "test/p0_0", "test/p1_0"):
+        shutil.copy(pictures / ("ex_p0.png" if name == "train/e_1" else "ex_ref.png"), kind / f"{name}.png")
+    (tmp_path / "edits").mkdir()
+    for name in ("p0", "p1"):
+        shutil.copy(pictures / f"ex_{name}.png", tmp_path / "edits" / f"g-t-e-{name}.png")
+    score.main(arguments("--bench", tmp_path / "tree", "--resolution", "64"))
+    scores = rows_of(tmp_path / "out" / "scores" / "mine" / "lpips" / "seed=0.csv")
+    for net, expected in EXAMPLES.items():
+        found = [float(scores[f"g-t-e-{name}", f"lpips_{net}"]["value"]) for name in ("p0", "p1")]
+        assert found == pytest.approx(expected, abs=1e-4)
 
 
 def test_what_is_wrong_with_a_folder_is_named_and_the_rest_is_scored(
@@ -163,8 +186,8 @@ def test_the_answer_stands_beside_the_papers_rows_and_says_what_it_is(
     assert cells["EditCLIP (paper)"] == "0.477" and cells["IP2P (paper)"] == "0.418" and cells["n"] == "6"
     row = table(tmp_path / "out" / "table1.csv")[0]
     assert float(cells["mine"].replace("−", "-")) == pytest.approx(float(row["ec2ec"]), abs=5e-4)
-    assert row["conditioning"] == "text" and "lpips=random_trunk" in row["notes"]
-    assert "random weights" in text
+    assert row["conditioning"] == "text" and "random_trunk" not in row["notes"]
+    assert "No human judged" in text and "random weights" not in text
     names = {"table1.csv", "table1.md", "table1_full.csv", "rows.csv"}
     names |= {"edits", "scores", "provenance.json"}
     assert {p.name for p in (tmp_path / "out").iterdir()} == names

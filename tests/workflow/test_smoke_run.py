@@ -28,7 +28,7 @@ def test_table1_has_every_method_and_is_finite_where_defined(smoke: Project) -> 
     timed = table["runtime_s"].notna()
     assert set(table.index[timed]) == {"ip2p", "editclip", "visii", "prompt-diffusion"}, "controls are not timed"
     assert table.loc[~timed, "notes"].str.contains("runtime_s empty: not timed").all()
-    assert table["notes"].str.contains("lpips=random_trunk").all()
+    assert not table["notes"].str.contains("random_trunk").any()
     assert table["notes"].str.contains("run=smoke").all()
 
 
@@ -42,7 +42,7 @@ def test_copying_the_query_has_no_perceptual_distance_to_it(smoke: Project) -> N
 def test_every_artefact_says_where_it_comes_from(smoke: Project) -> None:
     run = smoke.folder / "results" / "smoke"
     artefacts = [run / "triplets", run / "bench", run / "tables" / "table1", *(run / "weights").iterdir()]
-    artefacts += [*(run / "edits").glob("*/seed=*"), *(run / "scores").glob("*/*")]
+    artefacts += [*(run / "edits").glob("*"), *(run / "scores").glob("*/*")]
     for folder in artefacts:
         provenance = json.loads((folder / "provenance.json").read_text())
         assert provenance["code"]["digest"] and provenance["packages"]["torch"], folder

@@ -1,3 +1,23 @@
+# The trunks of LPIPS come first: on the machine that calls, as a cluster's nodes may reach no package index.
+TRUNKS = f"{RUN}/lpips_trunks.json" if CONFIG.metrics.lpips.trunk == "imagenet" else []
+
+
+rule lpips_trunks:
+    output:
+        f"{RUN}/lpips_trunks.json",
+    log:
+        f"{RUN}/logs/lpips_trunks.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        code=code_digest("editclip.metrics.lpips_trunks"),
+    message:
+        "Fetching the ImageNet trunks of LPIPS into the cache"
+    shell:
+        "python -m editclip.metrics.lpips_trunks --out {output} 2> >(tee {log} >&2)"
+
+
 # One job scores all edits of one method by all metric families; features, and the scores of a family that nothing has
 # changed for, come from the cache. Another measures what the encoders themselves can tell apart.
 
@@ -10,6 +30,7 @@ rule score:
             for seed in seeds_of(wildcards.method)
         ],
         weights=METRIC_WEIGHTS.values(),
+        trunks=TRUNKS,
     output:
         [directory(f"{RUN}/scores/{{method}}/{family}") for family in FAMILIES],
     log:
