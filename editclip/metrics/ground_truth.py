@@ -4,9 +4,14 @@
 - `closer`: 1 if the output is closer to the ground truth (by MSE) than the unedited query is, else 0
 - `psnr_inside`: output against ground truth inside the mask
 - `mse_background`, `psnr_background`: output against the *query* outside the mask, where nothing should have changed
+- `sharpness`: log2 of the variance of the output's Laplacian over the ground truth's, inside the mask: 0 is as sharp,
+  −1 half of the variance, and noise is sharp too
+- `detail`: correlation of the two Laplacians inside the mask, which tells the right edges from noise
 
 MSE is of values in [0, 1], PSNR in dB; of identical images PSNR is infinite, hence undefined, and the MSE, which is 0,
-tells. SSIM is Wang et al.'s (2004): Gaussian window of sigma 1.5, population covariance, mean over RGB.
+tells. SSIM is Wang et al.'s (2004): Gaussian window of sigma 1.5, population covariance, mean over RGB. The Laplacian
+is the five-point one, of each of RGB; to either variance that of rounding to 8 bits is added, so that flat areas
+compare. Sharpness is a logarithm because the tables' cells are means, and the mean of ratios is that of the largest.
 """
 
 import math
@@ -15,13 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from skimage.filters import laplace
 from skimage.metrics import mean_squared_error, structural_similarity
 
 from editclip.data.bench import Sample
 from editclip.metrics.scores import Score, Setting, read_frame
 
+INSIDE = ("psnr_inside", "sharpness", "detail")  # metrics of the two sides of a mask
+OUTSIDE = ("mse_background", "psnr_background")
 MASK_THRESHOLD = 128  # of 255; from here on a mask pixel counts as edited
 SSIM: dict[str, Any] = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+ROUNDING = 20 / 12 / 255**2  # variance of the Laplacian (4² + 4 · 1²) of rounding errors (1/12 of a squared step)
 NO_TRUTH = Score.skipped("the benchmark has no ground truth")
 NOTHING_TO_DO = Score.undefined("the ground truth is the query")
 NO_MASK = Score.skipped("the benchmark has no edit mask")
@@ -37,13 +46,26 @@ def masked_mse(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> floa
     return float(mean_squared_error(first[where], second[where])) if where.any() else None
 
 
+def laplacian(image: np.ndarray) -> np.ndarray:
+    """The five-point Laplacian of each channel of an H×W×3 image, edges reflected."""
+    return np.stack([laplace(channel) for channel in np.moveaxis(image, -1, 0)], axis=-1)
+
+
+def details(truth: np.ndarray, output: np.ndarray, where: np.ndarray) -> dict[str, Score]:
+    """`sharpness` and `detail` of H×W×3 images in [0, 1] over the pixels `where` (H×W bool, not empty)."""
+    wanted, made = (laplacian(image)[where].ravel() for image in (truth, output))
+    variances = float(wanted.var()), float(made.var())
+    sharpness = Score.ok(math.log2((variances[1] + ROUNDING) / (variances[0] + ROUNDING)))
+    if min(variances) == 0:
+        flat = "the ground truth" if variances[0] == 0 else "the output"
+        return {"sharpness": sharpness, "detail": Score.undefined(f"{flat} has no edge inside the mask")}
+    return {"sharpness": sharpness, "detail": Score.ok(float(np.corrcoef(wanted, made)[0, 1]))}
+
+
 class GroundTruthScores:
     """The pixel metrics."""
 
-    metrics: tuple[str, ...] = (
-        *("mse", "psnr", "ssim", "closer"),
-        *("psnr_inside", "mse_background", "psnr_background"),
-    )
+    metrics: tuple[str, ...] = ("mse", "psnr", "ssim", "closer", *INSIDE, *OUTSIDE)
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
@@ -54,6 +76,7 @@ class GroundTruthScores:
             "range": [0, 1],
             "ssim": SSIM,
             "mask_threshold": MASK_THRESHOLD,
+            "laplacian": "five-point, inside the mask, plus the variance of rounding",
             "background_reference": "query",
         }
 
@@ -77,7 +100,7 @@ class GroundTruthScores:
             copied = float(mean_squared_error(truth, query))
             result["closer"] = Score.ok(float(mse < copied)) if copied else NOTHING_TO_DO
         if not sample.edit_mask:
-            return result | dict.fromkeys(("psnr_inside", "mse_background", "psnr_background"), NO_MASK)
+            return result | dict.fromkeys((*INSIDE, *OUTSIDE), NO_MASK)
         edited = np.asarray(bench.mask(sample.edit_mask)) >= MASK_THRESHOLD
         outside = masked_mse(query, output, ~edited)
         nothing = Score.undefined("the mask leaves no background")
@@ -85,5 +108,7 @@ class GroundTruthScores:
         result["psnr_background"] = nothing if outside is None else psnr(outside)
         if truth is not None:
             inside = masked_mse(truth, output, edited)
-            result["psnr_inside"] = Score.undefined("the mask is empty") if inside is None else psnr(inside)
+            if inside is None:
+                return result | dict.fromkeys(INSIDE, Score.undefined("the mask is empty"))
+            result |= {"psnr_inside": psnr(inside), **details(truth, output, edited)}
         return result

@@ -48,6 +48,14 @@ COLUMNS = {
     "ssim": Column("SSIM", +1, "structural similarity of output and ground truth"),
     "psnr_background": Column("PSNR background", +1, "dB, output against query outside the edit mask", 2),
     "psnr_inside": Column("PSNR inside", +1, "dB, output against ground truth inside the edit mask", 2),
+    "sharpness": Column(
+        "Sharpness",
+        0,
+        "log2 of the Laplacian's variance inside the edit mask, output over ground truth; "
+        "0 is as sharp, noise is sharp too",
+        2,
+    ),
+    "detail": Column("Detail", +1, "correlation of the Laplacians of output and ground truth inside the edit mask"),
     "wr_edit": Column("Win edit %", 0, "share of votes for EditCLIP against this row, edit quality", 1),
     "wr_pres": Column("Win pres. %", 0, "share of votes for EditCLIP against this row, preservation", 1),
     "runtime_s": Column("Time s", -1, "seconds per edit, by itself, preparation of its exemplar included", None),

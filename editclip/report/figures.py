@@ -27,7 +27,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 # Unit of a metric: that of the first entry its name starts with
 UNITS = {"s_visual_dist": "1 − cosine", "s_visual": "cosine", "clip": "cosine", "ec2": "cosine", "lpips": "distance",
-         "mse": "squared error", "psnr": "dB", "ssim": "similarity", "closer": "share"}  # fmt: skip
+         "mse": "squared error", "psnr": "dB", "ssim": "similarity", "closer": "share",
+         "sharpness": "log2 of a ratio", "detail": "correlation"}  # fmt: skip
 DIRECTIONS = {1: "higher is better", -1: "lower is better", 0: ""}
 
 

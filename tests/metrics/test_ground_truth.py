@@ -8,13 +8,22 @@ import numpy as np
 import pytest
 from metric_toys import write_bench, write_edits
 from PIL import Image
+from scipy.ndimage import gaussian_filter
+from scipy.stats import pearsonr
 from skimage.metrics import peak_signal_noise_ratio
 from torchmetrics.functional.image import structural_similarity_index_measure
 from torchvision.transforms.functional import pil_to_tensor
 
 from editclip.data.bench import Bench
-from editclip.metrics.ground_truth import GroundTruthScores
+from editclip.metrics.ground_truth import GroundTruthScores, details
 from editclip.metrics.scores import Score, Setting, read_edits
+
+
+def five_points(image: np.ndarray) -> np.ndarray:
+    """Four times each pixel less its neighbours, beyond an edge its mirror image."""
+    padded = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="symmetric")
+    around = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
+    return 4 * image - around
 
 
 def score(setting: Setting, folder: Path, images: dict[str, Image.Image] | None = None) -> list[dict[str, Score]]:
@@ -41,6 +50,12 @@ def test_values_equal_an_independent_computation(setting: Callable[..., Setting]
     }
     found = {name: value.value for name, value in scores.items()}
     ours = found.pop("ssim")
+    wanted, made = (five_points(image)[inside].ravel() / 255 for image in (t, o))
+    rounding = (
+        20 * (1 / 12) / 255**2
+    )  # of one part in 255, evenly wrong by up to half of it, at weights 4, -1, -1, -1, -1
+    expected["sharpness"] = math.log2((made.var() + rounding) / (wanted.var() + rounding))
+    expected["detail"] = pearsonr(wanted, made).statistic
     assert found == pytest.approx(expected, abs=1e-5)
     # torchmetrics pads where scikit-image crops the border of the window: equal on the cropped interior.
     _, full = structural_similarity_index_measure(
@@ -58,6 +73,7 @@ def test_identical_images_are_undefined_in_db_and_zero_in_mse(
     scores = score(setting({}), tmp_path / "perfect", perfect)[0]
     assert scores["psnr"] == scores["psnr_inside"] == Score.undefined("identical")
     assert scores["mse"].value == 0 and scores["ssim"].value == pytest.approx(1)
+    assert scores["sharpness"].value == 0 and scores["detail"].value == pytest.approx(1)
     copies = {s.sample_id: bench.image(s.query) for s in bench.samples}
     scores = score(setting({}), tmp_path / "copies", copies)[0]
     assert scores["psnr_background"] == Score.undefined("identical") and scores["mse_background"].value == 0
@@ -88,3 +104,25 @@ def test_a_mask_without_pixels_is_undefined(
     Image.new("L", (32, 32), level).save(bench.path("frames/mask.png"))
     scores = score(setting({}), tmp_path / "edits")[0]
     assert scores[metric].status == "undefined" and word in scores[metric].reason
+
+
+def test_blur_is_not_sharp_and_noise_is_sharp_without_the_detail() -> None:
+    random = np.random.default_rng(0)
+    truth = np.kron(random.random((8, 8, 3)), np.ones((4, 4, 1)))  # crisp blocks
+    everywhere = np.ones((32, 32), bool)
+    blurred = gaussian_filter(truth, (0.7, 0.7, 0))
+    noisy = blurred + random.normal(0, 0.1, truth.shape)
+    values = [{name: s.value for name, s in details(truth, image, everywhere).items()} for image in (blurred, noisy)]
+    assert values[0]["sharpness"] < -2 and values[0]["detail"] > 0.8
+    assert values[1]["sharpness"] > values[0]["sharpness"] + 1 and values[1]["detail"] < 0.5
+    half = details(truth, truth / 2, everywhere)  # a quarter of the variance
+    assert half["sharpness"].value == pytest.approx(-2, abs=1e-3) and half["detail"].value == pytest.approx(1)
+
+
+def test_flat_areas_have_a_sharpness_and_no_detail() -> None:
+    flat, everywhere = np.full((8, 8, 3), 0.5), np.ones((8, 8), bool)
+    rounded = flat + np.random.default_rng(0).uniform(-0.5, 0.5, flat.shape) / 255
+    assert details(flat, flat, everywhere)["sharpness"].value == 0
+    assert details(flat, flat, everywhere)["detail"].reason == "the ground truth has no edge inside the mask"
+    assert details(rounded, flat, everywhere)["detail"].reason == "the output has no edge inside the mask"
+    assert details(flat, rounded, everywhere)["sharpness"].value == pytest.approx(1, abs=0.4)  # rounding, twice

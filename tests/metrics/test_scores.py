@@ -79,7 +79,8 @@ def test_every_family_writes_a_row_for_each_sample_and_metric(
         names |= set(card["metrics"])
     assert names == {
         *("lpips_alex", "clip", "clip_dir_captions", "clip_dir_instruction", "s_visual", "s_visual_dist"),
-        *("ec2t", "ec2ec", "mse", "psnr", "ssim", "closer", "psnr_inside", "mse_background", "psnr_background"),
+        *("ec2t", "ec2ec", "mse", "psnr", "ssim", "closer", "psnr_inside", "sharpness", "detail"),
+        *("mse_background", "psnr_background"),
     }
 
 
