@@ -37,6 +37,7 @@ from editclip.stats import draws, interval
 
 COLUMNS = ("encoder", "measure", "estimate", "low", "high", "n", "chance")
 BATCH = 64
+DRAWS = 100  # weighed at once: their pairs of edits are held in memory (ours)
 Values = NDArray[np.float64]
 
 
@@ -70,6 +71,8 @@ def recalled(scores: Values, right: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def weighted_auc(scores: Values, edits: NDArray[np.int64], weights: Values) -> Values:
     """Area under the curve of same-edit against different-edit pairs of rows, for each row of weights.
 
+    How often each edit's pairs beat those of each two edits is counted once, so that a draw costs a few sums.
+
     Args:
         scores: symmetric N×N similarities.
         edits: number of each row's edit, N.
@@ -80,18 +83,43 @@ def weighted_auc(scores: Values, edits: NDArray[np.int64], weights: Values) -> V
         B areas, ties counting half; NaN where either kind of pair has no weight.
     """
     first, second = np.triu_indices(len(edits), 1)
-    values = scores[first, second]
-    order = np.argsort(values, kind="stable")
-    values, a, b = values[order], edits[first[order]], edits[second[order]]
+    values, a, b = scores[first, second], edits[first], edits[second]
     same = a == b
-    below, upto = (np.searchsorted(values, values[same], side) for side in ("left", "right"))
-    areas = np.empty(len(weights))
-    for row, weight in enumerate(weights):
-        unlike = np.concatenate([[0.0], np.cumsum(np.where(same, 0.0, weight[a] * weight[b]))])
-        alike = weight[a[same]]
-        total = alike.sum() * unlike[-1]
-        areas[row] = (alike * (unlike[below] + unlike[upto])).sum() / 2 / total if total else np.nan
+    paired, own = np.unique(a[same], return_inverse=True)  # the edits with two rows or more
+    codes = np.minimum(a, b)[~same] * weights.shape[1] + np.maximum(a, b)[~same]
+    order = np.argsort(values[~same], kind="stable")
+    twos, of_two = np.unique(codes[order], return_inverse=True)
+    wins = _wins(values[same], own, values[~same][order], of_two)
+    left, right = np.divmod(twos, weights.shape[1])
+    alike, unlike = np.bincount(own), np.bincount(of_two)
+    areas = np.full(len(weights), np.nan)
+    for start in range(0, len(weights), DRAWS):
+        weight = weights[start : start + DRAWS]
+        of_twos, of_paired = weight[:, left] * weight[:, right], weight[:, paired]
+        total = (of_paired @ alike) * (of_twos @ unlike)
+        won = ((of_twos @ wins.T) * of_paired).sum(axis=1)
+        np.divide(won, total, out=areas[start : start + DRAWS], where=total > 0)
     return areas
+
+
+def _wins(same: Values, own: NDArray[np.int64], others: Values, of_two: NDArray[np.int64]) -> Values:
+    """How often pairs of each edit score above pairs of each two edits, ties counting half: edits × twos.
+
+    Args:
+        same: scores of the pairs within an edit.
+        own: number of each of these pairs' edit.
+        others: scores of the pairs across edits, ascending.
+        of_two: number of each of these pairs' two edits.
+    """
+    wins = np.zeros((own.max(initial=-1) + 1, of_two.max(initial=-1) + 1))
+    lower, done = np.zeros(wins.shape[1]), 0
+    below, upto = (np.searchsorted(others, same, side) for side in ("left", "right"))
+    for pair in np.argsort(same, kind="stable"):
+        np.add.at(lower, of_two[done : below[pair]], 1.0)
+        done = below[pair]
+        wins[own[pair]] += lower
+        np.add.at(wins[own[pair]], of_two[below[pair] : upto[pair]], 0.5)
+    return wins
 
 
 def measures(
