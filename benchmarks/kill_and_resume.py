@@ -40,7 +40,7 @@ KINDS = {
     "scoring": "score",
     "notebook": "notebook",
     "preparing": "prepare",
-    "timing": "runtime",
+    "timing": "time_edits",
     "data": r"world_\w+|bench",
 }
 COMPARED = (".safetensors", ".png", ".csv", ".parquet")

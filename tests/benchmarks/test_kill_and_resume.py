@@ -45,7 +45,7 @@ def test_every_weight_image_and_table_is_compared(script: ModuleType, tmp_path: 
 
 
 def test_kills_meet_each_kind_of_job_while_it_runs(script: ModuleType) -> None:
-    rules = ["bench", "train_clip", "train_vae", "prepare", "edit", "runtime", "score", "notebook", "publish"]
+    rules = ["bench", "train_clip", "train_vae", "prepare", "edit", "time_edits", "score", "notebook", "publish"]
     jobs = [script.Job(f"job {i}", started=10.0 * i, rule=rule, finished=10.0 * i + 8) for i, rule in enumerate(rules)]
     kills = script.plan(jobs, 8, random.Random(0))
     assert [kill.rule for kill in kills] == rules[:8]

@@ -8,7 +8,7 @@ TIMED = [
 ]
 
 
-rule runtime:
+rule time_edits:
     input:
         weights=lambda wildcards: method_weights(wildcards.method).values(),
         bench=f"{RUN}/bench",
