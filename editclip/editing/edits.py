@@ -1,9 +1,9 @@
-r"""The edits stage: one method on one benchmark, in shards.
+r"""The edits stage: one method on one benchmark, in shards, all repetitions of a shard in one process.
 
     python -m editclip.editing.edits prepare --method '{…}' --bench DIR --weights NAME=DIR … --base-seed N \
         --shard 0-of-4 --out DIR
     python -m editclip.editing.edits edit --method '{…}' --bench DIR --weights NAME=DIR … --base-seed N --shard 0-of-4 \
-        --prepared DIR … --seed 0 --out DIR
+        --prepared DIR … --seeds 0 1 2 --out DIR
     python -m editclip.editing.edits gather --bench DIR --shards DIR … --out DIR
 
 Each finished exemplar and image is kept in the content-keyed cache, so that an interrupted stage repeats none of them.
@@ -95,7 +95,7 @@ def _edit_items(work: Work, requests: Requests, items: Sequence[Item], seed: int
     todo = [item for item in items if item.status == "ok" and finished.get(item.key) is None]
     if not todo:
         return
-    editor, size = work.load(), work.method.batch_size
+    editor, size = work.editor, work.method.batch_size
     with tqdm(total=len(items), initial=len(items) - len(todo), desc=work.method.name, unit="image") as bar:
         for batch in (todo[first : first + size] for first in range(0, len(todo), size)):
             asked = [requests.request(item.sample, load_prepared(item.prepared), seed) for item in batch]
@@ -180,6 +180,21 @@ def gather(bench: Bench, shards: Sequence[Path], out: Path) -> None:
             place(shards[0] / name, out / name)
 
 
+def seeds_of(shards: Sequence[Path]) -> list[str]:
+    """Names of the folders seed=<s> that all shards have, sorted.
+
+    Raises:
+        InputError: one has other seeds than the first, or none.
+    """
+    first, *others = ({path.name for path in shard.glob("seed=*")} for shard in shards)
+    for shard, names in zip(shards[1:], others, strict=True):
+        if names != first:
+            raise InputError(f"{shard} and {shards[0]} have different seeds: edit every shard with the same")
+    if not first:
+        raise InputError(f"{shards[0]} has no folder seed=<s>: give folders written by edit")
+    return sorted(first)
+
+
 def shard_argument(text: str) -> tuple[int, int]:
     """The shard "k-of-n" (or "k/n") as (k, n), 0 ≤ k < n."""
     parts = re.fullmatch(r"(\d+)(?:-of-|/)(\d+)", text)
@@ -203,7 +218,8 @@ def _arguments() -> argparse.Namespace:
         command.add_argument("--shard", type=shard_argument, default=(0, 1), metavar="K-of-N", help="default: 0-of-1")
         if name == "edit":
             command.add_argument("--prepared", type=Path, nargs="*", default=[], help="folders written by prepare")
-            command.add_argument("--seed", type=int, required=True, help="number of the repetition")
+            seeds = "numbers of the repetitions, a folder seed=<s> each"
+            command.add_argument("--seeds", type=int, nargs="+", required=True, help=seeds)
     return parser.parse_args()
 
 
@@ -216,7 +232,9 @@ def main() -> None:
     if given.command == "gather":
         inputs |= {f"shard {number}": folder for number, folder in enumerate(given.shards, 1)}
         with stage.output_folder(given.out, config=None, inputs=inputs, **facts) as folder:
-            gather(bench, given.shards, folder)
+            for seed in seeds_of(given.shards):
+                (folder / seed).mkdir()
+                gather(bench, [shard / seed for shard in given.shards], folder / seed)
         return
     stage.use_threads(given.threads)
     method = parse_method(given.method)
@@ -228,7 +246,9 @@ def main() -> None:
         if given.command == "prepare":
             prepare(work, given.shard, folder)
         else:
-            edit(work, given.prepared, given.seed, given.shard, folder)
+            for seed in given.seeds:
+                (folder / f"seed={seed}").mkdir()
+                edit(work, given.prepared, seed, given.shard, folder / f"seed={seed}")
 
 
 if __name__ == "__main__":

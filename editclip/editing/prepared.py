@@ -49,7 +49,7 @@ def prepare(work: Work, shard: tuple[int, int], out: Path) -> None:
     keys = {exemplar_id: requests.exemplar_key(exemplar_id) for exemplar_id in part(wanted, shard)}
     failed: dict[str, str] = {}
     if any(finished.get(key) is None for key in keys.values()):
-        editor = work.load()
+        editor = work.editor
         # Which exemplars are prepared together is fixed by the shards, so that a run that was broken off ends with the
         # same bits. A shuffled control starts at the last batch: if it runs beside its own method, which shares the
         # cache, each then computes one half.

@@ -51,7 +51,7 @@ def measure(work: Work, samples: int, warm_up: int, out: Path) -> None:
 
 def _timed(work: Work, requests: Requests, samples: Sequence[Sample]) -> list[Row]:
     """The rows of the samples, edited one after the other by one loaded editor."""
-    editor = work.load()
+    editor = work.editor
     queries = Counter(sample.exemplar_id for sample in work.bench.samples)
     rows = []
     for sample in samples:

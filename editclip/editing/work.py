@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -100,8 +101,9 @@ class Work:
         """What the method is asked."""
         return Requests(self.bench, self.method, self.base_seed)
 
-    def load(self) -> Editor:
-        """The method, ready to run."""
+    @functools.cached_property
+    def editor(self) -> Editor:
+        """The method, loaded when it is first asked for: not where all is in the cache, and once for all seeds."""
         return self.method.load(self.weights, self.device)
 
     def code(self) -> dict[str, str]:

@@ -1,9 +1,5 @@
 """What a table shows: each claim with its number, its interval and, where one was declared beforehand, its bar.
 
-    python -m editclip.report.evidence --table JSON --bench results/<run>/bench --edits results/<run>/edits/*/* \
-        --scores results/<run>/scores/*/* --representation results/<run>/representation \
-        --out results/<run>/evidence/<table>.csv
-
 The claims follow from the rows: every method that is conditioned on something has to beat its controls and to come
 closer to the ground truth than the unedited query. The bars, and whether claims about representations belong to this
 table, are the declaration's.
@@ -15,15 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from editclip import stage, stats
-from editclip.config.section import checked
+from editclip import stats
 from editclip.config.tables import Bar, EncoderBar, Table, TableDeclaration, TableMethod
 from editclip.errors import InputError, nearest
 from editclip.report.columns import column
 from editclip.report.files import read_numbers
-from editclip.report.results import RunResults, read_results, result_folders
-from editclip.report.summary import long_scores, summarise
-from editclip.report.tables import inputs_of, parser
+from editclip.report.results import RunResults
+from editclip.report.summary import differences, long_scores
 
 COLUMNS = ("group", "claim", "estimate", "low", "high", "n", "bar", "met", "note")
 COPY = "baselines.copy_query"
@@ -84,49 +78,44 @@ def controls_of(method: TableMethod, rows: Mapping[str, TableMethod]) -> list[tu
 
 
 def editing_claims(
-    scores: pd.DataFrame, results: RunResults, declaration: TableDeclaration, settings: stats.Settings
+    results: RunResults, declaration: TableDeclaration, settings: stats.Settings, summary: pd.DataFrame
 ) -> list[Claim]:
     """Claims about the rows: those that compete against their controls and the unedited query, and all with bars.
 
     Args:
-        scores: what `long_scores` gives.
         results: the results of the rows.
         declaration: of the table, with its bars.
         settings: of the bootstrap.
+        summary: the full table.
 
     Raises:
         InputError: a bar is set for a metric that was not scored.
     """
-    metrics = list(scores["metric"].unique())
+    metrics = list(summary["metric"].unique())
     barred = [bar.metric for bar in declaration.bars]
     for metric in barred:
         if metric not in metrics:
             raise InputError(f'a bar is set for the metric "{metric}", which was not scored{nearest(metric, metrics)}')
     rivals = [name for name, method in results.methods.items() if not method.control]
-    compared = scores[scores["metric"].isin((CLOSER, "ec2ec", "psnr", "psnr_inside"))]
-    against: dict[str, pd.DataFrame] = {}
-    claims = []
-    for name in rivals:
-        for control, of in controls_of(results.methods[name], results.methods):
-            if control not in against:
-                against[control] = summarise(compared, results.methods, settings, control)
-            claims += [_difference(against[control], name, control, metric) for metric in of]
+    compared = [
+        (name, control, metric)
+        for name in rivals
+        for control, of in controls_of(results.methods[name], results.methods)
+        for metric in of
+    ]
+    found = differences(long_scores(results), settings, compared).to_dict("records")
+    claims = [_difference(row, *names) for row, names in zip(found, compared, strict=True)]
     for metric in dict.fromkeys([CLOSER, *barred]):
-        wanted = scores[scores["metric"] == metric]
-        if len(wanted):
-            summary = summarise(wanted, results.methods, settings, None)
-            claims += _means(summary, metric, declaration, rivals if metric == CLOSER else [])
+        claims += _means(summary[summary["metric"] == metric], metric, declaration, rivals if metric == CLOSER else [])
     return [claim for claim in claims if pd.notna(claim["estimate"])]
 
 
-def _difference(summary: pd.DataFrame, method: str, control: str, metric: str) -> Claim:
-    rows = summary[(summary["scope"] == "all") & (summary["method"] == method) & (summary["metric"] == metric)]
-    row = rows.iloc[0] if len(rows) else pd.Series(dict.fromkeys(("diff", "diff_low", "diff_high", "n_pairs")))
+def _difference(row: Mapping[Any, Any], method: str, control: str, metric: str) -> Claim:
     return {
         "group": "Above its controls",
         "claim": f"{column(metric).label}: {method} above {control}",
-        "estimate": row["diff"], "low": row["diff_low"], "high": row["diff_high"], "n": row["n_pairs"],
-        "bar": "interval above 0", "met": _yes(row["diff_low"] > 0) if pd.notna(row["diff_low"]) else "",
+        "estimate": row["diff"], "low": row["low"], "high": row["high"], "n": row["n"],
+        "bar": "interval above 0", "met": _yes(row["low"] > 0) if pd.notna(row["low"]) else "",
     }  # fmt: skip
 
 
@@ -152,28 +141,27 @@ def _yes(met: bool) -> str:
     return "yes" if met else "no"
 
 
-def main() -> None:
-    """Write the evidence of a table."""
-    options = parser(__doc__)
-    options.add_argument("--representation", type=Path, help="folder with representation.csv")
-    arguments = options.parse_args()
-    table = checked(Table, arguments.table, "--table")
-    folders = result_folders(table, arguments.bench, arguments.edits, arguments.scores)
-    results = read_results(table.rows, folders)
-    inputs, claims = inputs_of(folders), []
+def evidence(
+    table: Table, results: RunResults, settings: stats.Settings, summary: pd.DataFrame, representation: Path | None
+) -> pd.DataFrame:
+    """evidence.csv of a table: columns `COLUMNS`, a row a claim.
+
+    Args:
+        table: the table.
+        results: its results.
+        settings: of the bootstrap.
+        summary: the full table.
+        representation: folder with representation.csv.
+
+    Raises:
+        InputError: the table speaks of representations and none are given, or a bar is set for what was not measured.
+    """
+    claims = []
     if table.declaration.representation is not None:
-        if arguments.representation is None:
+        if representation is None:
             raise InputError(f"the evidence of {table.name} speaks of representations: give --representation FOLDER")
-        inputs["representation"] = arguments.representation
         needed = ["encoder", "measure", "estimate", "low", "high", "n", "chance"]
-        measured = read_numbers(arguments.representation / "representation.csv", needed)
+        measured = read_numbers(representation / "representation.csv", needed)
         claims += representation_claims(measured, table.declaration.representation)
-    settings = stats.Settings(**table.statistics.model_dump())
-    claims += editing_claims(long_scores(results), results, table.declaration, settings)
-    facts: dict[str, Any] = {"module": "editclip.report.evidence", "force": arguments.force}
-    with stage.output_file(arguments.out, config=table.model_dump(mode="json"), inputs=inputs, **facts) as path:
-        pd.DataFrame(claims, columns=list(COLUMNS)).astype({"n": "Int64"}).to_csv(path, index=False)
-
-
-if __name__ == "__main__":
-    stage.run(main)
+    claims += editing_claims(results, table.declaration, settings, summary)
+    return pd.DataFrame(claims, columns=list(COLUMNS)).astype({"n": "Int64"})

@@ -1,4 +1,4 @@
-"""The evidence for a table's claims, evidence/<table>.csv, as an HTML table: claim, value with interval, bar, verdict.
+"""The evidence for a table's claims, evidence.csv, as an HTML table: claim, value with interval, bar, verdict.
 
 Columns: claim, group (a heading above its rows), estimate, low, high (its interval), n, bar (what the value is held
 against), met and note. A cell may be empty, and the texts of bar and n are shown as they are.
@@ -38,6 +38,8 @@ def _numbers(row: Mapping[Any, str], path: Path) -> dict[str, str]:
 def evidence_html(path: Path, level: float) -> str:
     """The table of `path`, the evidence of a table, of class "evidence"; its style is in the page's style sheet.
 
+    Where there is no claim, a sentence says so.
+
     Args:
         path: the file.
         level: confidence level of its intervals.
@@ -60,6 +62,8 @@ def evidence_html(path: Path, level: float) -> str:
         claim = escape(row["claim"]) + (f"<small>{escape(row['note'])}</small>" if row["note"] else "")
         cells = f"<td>{claim}</td><td>{value}</td><td>{escape(row['n'])}</td><td>{escape(row['bar'])}</td>"
         rows.append(f'<tr class="{kind}">{cells}<td>{verdict}</td></tr>')
+    if not rows:
+        return "<p>No claim follows from these rows.</p>"
     names = ("Claim", f"Value [{100 * level:g} % interval]", "n", "Bar", "Verdict")
     head = "".join(f"<th>{name}</th>" for name in names)
     return f'<table class="evidence"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'

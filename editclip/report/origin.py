@@ -13,7 +13,6 @@ from editclip.report.files import read_json
 from editclip.storage import digest
 
 SHORT = 12  # hex digits shown of a digest
-OF_SEEDS = ("edits", "shards")  # folders of <method>/<seed>/
 # What the folders of a run are of: entries of this section of the config.
 SECTIONS = {"weights": "weights", "tables": "tables", "prepared": "methods", "shards": "methods", "edits": "methods",
             "scores": "methods", "runtime": "methods"}  # fmt: skip
@@ -26,8 +25,8 @@ Provenances = Mapping[Path, Mapping[str, Any]]
 def provenances(run: Path, config: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
     """Every provenance.json behind the tables of `run`, by its place in it.
 
-    What a killed job left (dot-folders) is passed over, and so are weights, methods, seeds and tables that the config
-    no longer has: their outputs stay in the folder.
+    What a killed job left (dot-folders) is passed over, and so are weights, methods and tables that the config no
+    longer has: their outputs stay in the folder.
 
     Args:
         run: folder of the run.
@@ -36,14 +35,11 @@ def provenances(run: Path, config: Mapping[str, Any]) -> dict[Path, dict[str, An
     Raises:
         InputError: a file is no JSON, or a table of the config has no provenance.
     """
-    seeds = {name: entry["seeds"] or config["run"]["seeds"] for name, entry in config["methods"].items()}
 
     def belongs(path: Path) -> bool:
         kind, *rest = path.parts
         section = SECTIONS.get(kind)
-        if any(part.startswith(".") for part in path.parts) or (section and rest[0] not in config[section]):
-            return False
-        return kind not in OF_SEEDS or rest[1] in [f"seed={seed}" for seed in seeds[rest[0]]]
+        return not any(part.startswith(".") for part in path.parts) and (not section or rest[0] in config[section])
 
     places = {path.relative_to(run) for path in run.rglob("provenance.json")}
     places |= {Path("tables", name, "provenance.json") for name in config["tables"]}
@@ -60,7 +56,7 @@ def facts(run: Path, config: Mapping[str, Any], provenance: Provenances) -> list
     """
     tables = [value for place, value in provenance.items() if place.parts[0] == "tables"]
     computed = [v for place, v in provenance.items() if place.parts[0] in ("weights", "shards")] or tables
-    edits = [run / place.parent for place in provenance if place.parts[0] == "edits"]
+    edits = [path for place in provenance if place.parts[0] == "edits" for path in (run / place.parent).glob("seed=*")]
     cards = [read_json(folder / "method.json") for folder in edits]
     bases = sorted({str(card["base_seed"]) for card in cards if "base_seed" in card})
     seeds = sorted({int(folder.name.removeprefix("seed=")) for folder in edits})

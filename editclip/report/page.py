@@ -3,8 +3,7 @@
     python -m editclip.report.page --run results/<run> --out results/<run>/report.html
 
 Of the run folder it needs `config.yaml`, `bench/manifest.csv` and `tables/<table>/` of every table of the config. Where
-they exist it shows `evidence/<table>.csv`, the notebooks' `figures/<notebook>/*.png` and `training.csv`, and links
-`notebooks/*.html`.
+they exist it shows the notebooks' `figures/<notebook>/*.png` and `training.csv`, and links `notebooks/*.html`.
 """
 
 import base64
@@ -59,21 +58,20 @@ def table_section(run: Path, name: str, level: float) -> dict[str, Any]:
     Raises:
         InputError: one of the table's files is missing or incomplete.
     """
-    folder, evidence = run / "tables" / name, run / "evidence" / f"{name}.csv"
+    folder = run / "tables" / name
     facts = read_facts(folder)
     cells = read_numbers(folder / f"{name}.csv", ("method",))
     full = read_numbers(folder / f"{name}_full.csv", ("scope", "method", "metric", "low", "high"))
-    section: dict[str, Any] = {"name": name, "title": render.title(name), "versus": None, "evidence": None}
+    section: dict[str, Any] = {"name": name, "title": render.title(name), "versus": None}
     path = folder / f"{name}_vs_paper.csv"
     if path.is_file() and len(versus := read_numbers(path, ("method", "metric", "ours", "paper", "same_sign"))):
         section |= {"versus": Markup(versus_html(versus)), "signs": sign_sentence(versus)}
-    if evidence.is_file():
-        section["evidence"] = Markup(evidence_html(evidence, level))
     labels = [
         row["method"] + ("" if row["label"] == row["method"] else f" ({row['label']})") for _, row in facts.iterrows()
     ]
     return section | {
         "cells": Markup(headline_html(cells, full, facts)),
+        "evidence": Markup(evidence_html(folder / "evidence.csv", level)),
         "notes": list(zip(labels, prose(facts), strict=True)),
     }
 
@@ -124,7 +122,6 @@ def _files(run: Path, names: Sequence[str]) -> list[Path]:
     files = sorted((run / "notebooks").glob("[!.]*.html"))
     for name in names:
         files += [p for p in sorted((run / "tables" / name).iterdir()) if p.name != "provenance.json"]
-        files.append(run / "evidence" / f"{name}.csv")
     return [path for path in files if path.is_file()]
 
 

@@ -47,7 +47,7 @@ def result_folders(
     Args:
         table: whose rows are wanted.
         bench: the bench folder.
-        edits: folders `<method>/seed=<s>`.
+        edits: folders `<method>` of folders `seed=<s>`.
         scores: folders `<method>/<family>`.
         runtime: folders `<method>`.
 
@@ -55,7 +55,7 @@ def result_folders(
         InputError: a row lacks the edits of a seed, or the scores of a family that another row has.
     """
     rows = table.rows
-    of_edits = {(path.parent.name, path.name): path for path in edits}
+    of_edits = {path.name: path for path in edits}
     of_scores = {(path.parent.name, path.name): path for path in scores if path.parent.name in rows}
     families = sorted({family for _, family in of_scores})
     if not families:
@@ -63,9 +63,9 @@ def result_folders(
     chosen: dict[tuple[str, int], Path] = {}
     for name, method in rows.items():
         for seed in method.seeds:
-            if (name, f"seed={seed}") not in of_edits:
-                raise InputError(f"there is no folder {name}/seed={seed} among those given as --edits")
-            chosen[name, seed] = of_edits[name, f"seed={seed}"]
+            chosen[name, seed] = of_edits.get(name, Path(name)) / f"seed={seed}"
+            if not chosen[name, seed].is_dir():
+                raise InputError(f"there is no folder {name}/seed={seed} in those given as --edits")
         for family in families:
             if (name, family) not in of_scores:
                 raise InputError(f"there is no folder {name}/{family} among those given as --scores")

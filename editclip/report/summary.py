@@ -3,7 +3,7 @@
 docs/statistics.md says how intervals, differences and p-values are made and how to read them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,13 +84,36 @@ def summarise(
     return full
 
 
+def differences(scores: pd.DataFrame, settings: stats.Settings, wanted: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
+    """Paired differences over the whole bench, one row for each of `wanted`: columns diff, low, high, p and n.
+
+    Args:
+        scores: what `long_scores` gives.
+        settings: of the bootstrap, whose draws are those of `summarise`.
+        wanted: a method, the row that it is compared with, and a metric; NaN where either has no value of it.
+    """
+    valid = scores[scores["status"] == "ok"]
+    if valid.empty or not wanted:
+        return pd.DataFrame(np.nan, range(len(wanted)), list(stats.Paired._fields))
+    values, samples = _by_sample(valid)
+    ours, theirs = (values.reindex(columns=[(names[side], names[2]) for names in wanted]).to_numpy() for side in (0, 1))
+    weights = stats.draws(samples, settings.resamples, settings.seed, types=False)
+    freedom = stats.degrees_of_freedom(ours - theirs, samples, types=False)
+    return pd.DataFrame(stats.paired(ours, theirs, weights, settings.level, freedom)._asdict())
+
+
+def _by_sample(valid: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The values, means over seeds, a row a sample and a column a method and metric; and what the samples are."""
+    values = valid.groupby(["sample_id", "method", "metric"])["value"].mean().unstack(["method", "metric"])
+    return values, valid.drop_duplicates("sample_id").set_index("sample_id").loc[values.index]
+
+
 def _uncertainty(valid: pd.DataFrame, key: str, settings: stats.Settings, reference: str | None) -> pd.DataFrame:
     """Intervals and differences of one scope value, indexed by it, method and metric; the same draws for all.
 
     p-values are for scope "all" and TESTED_TYPES types or more.
     """
-    values = valid.groupby(["sample_id", "method", "metric"])["value"].mean().unstack(["method", "metric"])
-    samples = valid.drop_duplicates("sample_id").set_index("sample_id").loc[values.index]
+    values, samples = _by_sample(valid)
     resamples, level = settings.resamples, settings.level
     weights = stats.draws(samples, resamples, settings.seed, types=False)
     scope = [(samples[key].iloc[0], *column) for column in values.columns]

@@ -1,12 +1,13 @@
 """Make one table of a run: score files in, CSV, Markdown and LaTeX tables out.
 
-    python -m editclip.report.tables --table JSON --bench results/<run>/bench --edits results/<run>/edits/*/* \
-        --scores results/<run>/scores/*/* --runtime results/<run>/runtime/* --out results/<run>/tables/<table>
+    python -m editclip.report.tables --table JSON --bench results/<run>/bench --edits results/<run>/edits/* \
+        --scores results/<run>/scores/*/* --runtime results/<run>/runtime/* \
+        --representation results/<run>/representation --out results/<run>/tables/<table>
 
 --table says which methods are rows and what they are held against (`editclip.config.tables.Table`). A cell is the mean
 over samples of the mean over seeds. An undefined, skipped or failed value enters no mean and is counted in rows.csv; a
 cell without any value is empty and rows.csv says why. docs/statistics.md says how the intervals, differences and
-p-values of the full table are made and how to read them.
+p-values of the full table are made and how to read them. Beside the tables stands evidence.csv, the table's claims.
 """
 
 import argparse
@@ -22,16 +23,22 @@ from editclip.errors import InputError
 from editclip.report import render, render_full, render_headline
 from editclip.report.beside_paper import against_paper
 from editclip.report.columns import MEASURED, TABLE1
+from editclip.report.evidence import evidence
 from editclip.report.files import read_numbers
 from editclip.report.results import ResultFolders, RunResults, read_results, result_folders
 from editclip.report.rows import headline_metrics, prose, row_facts
 from editclip.report.summary import long_scores, summarise, summarise_runtime
 
 
+def settings(table: Table) -> stats.Settings:
+    """Of the bootstrap of a table."""
+    return stats.Settings(**table.statistics.model_dump())
+
+
 def full_table(table: Table, results: RunResults) -> pd.DataFrame:
     """<table>_full.csv: every metric of every row per scope, and the seconds per edit."""
-    settings = stats.Settings(**table.statistics.model_dump())
-    summary = summarise(long_scores(results), results.methods, settings, table.declaration.reference)
+    reference = table.declaration.reference
+    summary = summarise(long_scores(results), results.methods, settings(table), reference)
     return pd.concat([summary, summarise_runtime(results)], ignore_index=True).infer_objects()
 
 
@@ -66,8 +73,12 @@ def check_metrics(results: RunResults) -> None:
                 raise InputError(f"{name} has no metric {metric!r} in its scores: score it again")
 
 
-def write_tables(folder: Path, table: Table, results: RunResults) -> None:
-    """Write <table>, <table>_full and <table>_vs_paper (with a paper) in every format, and rows.csv, into `folder`."""
+def write_tables(folder: Path, table: Table, results: RunResults) -> pd.DataFrame:
+    """Write <table>, <table>_full and <table>_vs_paper (with a paper) in every format, and rows.csv, into `folder`.
+
+    Returns:
+        The full table, unrounded.
+    """
     name, notice, level = table.name, table.notice, table.statistics.level
     check_metrics(results)
     summary = full_table(table, results)
@@ -90,20 +101,22 @@ def write_tables(folder: Path, table: Table, results: RunResults) -> None:
         texts[f"{name}_vs_paper.md"] = render_full.versus_markdown(name, versus, notice)
     for file, text in texts.items():
         (folder / file).write_bytes(text.encode())
+    return summary
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """The arguments of the stages that look at the results of one table."""
-    arguments = stage.parser(description)
-    add = arguments.add_argument
+def _arguments() -> argparse.Namespace:
+    parser = stage.parser(__doc__)
+    add = parser.add_argument
     add("--table", type=stage.config_value, required=True, help="the table: its rows, reference, bars, statistics")
     add("--bench", type=Path, required=True, help="bench folder with manifest.csv")
-    add("--edits", type=Path, nargs="+", required=True, help="folders <method>/seed=<s> with edits.csv")
+    add("--edits", type=Path, nargs="+", required=True, help="folders <method> of seed=<s>/ with edits.csv")
     add("--scores", type=Path, nargs="+", required=True, help="folders <method>/<family> with card.json, seed=<s>.csv")
-    return arguments
+    add("--runtime", type=Path, nargs="*", default=[], help="folders <method> with runtime.csv")
+    add("--representation", type=Path, help="folder with representation.csv, where the table speaks of it")
+    return parser.parse_args()
 
 
-def inputs_of(folders: ResultFolders) -> dict[str, Path]:
+def _inputs(folders: ResultFolders) -> dict[str, Path]:
     """What a table was made of, by name, for its provenance."""
     inputs = {"bench": folders.bench / "manifest.csv"}
     inputs |= {f"edits of {name}, seed {seed}": path / "edits.csv" for (name, seed), path in folders.edits.items()}
@@ -113,18 +126,20 @@ def inputs_of(folders: ResultFolders) -> dict[str, Path]:
 
 def main() -> None:
     """Command line of the stage."""
-    options = parser(__doc__)
-    options.add_argument("--runtime", type=Path, nargs="*", default=[], help="folders <method> with runtime.csv")
-    arguments = options.parse_args()
+    arguments = _arguments()
     table = checked(Table, arguments.table, "--table")
     folders = result_folders(table, arguments.bench, arguments.edits, arguments.scores, arguments.runtime)
     results = read_results(table.rows, folders)
-    inputs = inputs_of(folders)
+    inputs = _inputs(folders)
+    if arguments.representation is not None:
+        inputs["representation"] = arguments.representation
     if table.declaration.paper is not None:
         inputs["paper"] = Path(table.declaration.paper)
     facts: dict[str, Any] = {"module": "editclip.report.tables", "force": arguments.force}
     with stage.output_folder(arguments.out, config=table.model_dump(mode="json"), inputs=inputs, **facts) as folder:
-        write_tables(folder, table, results)
+        summary = write_tables(folder, table, results)
+        claims = evidence(table, results, settings(table), summary, arguments.representation)
+        claims.to_csv(folder / "evidence.csv", index=False)
 
 
 if __name__ == "__main__":

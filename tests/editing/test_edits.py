@@ -300,22 +300,30 @@ def test_command_line(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     method = ["--method", json.dumps(entry("baselines.copy_exemplar_after")), "--base-seed", 5]
     call("prepare", *method, "--out", tmp_path / "prepared")
     for k in range(2):
-        part = ["--shard", f"{k}-of-2", "--seed", 0, "--prepared", tmp_path / "prepared"]
+        part = ["--shard", f"{k}-of-2", "--seeds", 0, 7, "--prepared", tmp_path / "prepared"]
         call("edit", *method, *part, "--out", tmp_path / f"shard{k}")
     made = json.loads((tmp_path / "shard0" / "provenance.json").read_text())
     assert made["inputs"]["prepared 1"]["path"] == str(tmp_path / "prepared")
     own = {"module": "baselines.copy_exemplar_after", "digest": code_digest("baselines.copy_exemplar_after")}
     assert made["code"]["method"] == own
     assert json.loads((tmp_path / "prepared" / "provenance.json").read_text())["code"]["method"] == own
-    assert json.loads((tmp_path / "shard0" / "method.json").read_text())["code"] == own
+    assert json.loads((tmp_path / "shard0" / "seed=7" / "method.json").read_text())["code"] == own
     call("gather", "--shards", tmp_path / "shard0", tmp_path / "shard1", "--out", tmp_path / "edits")
-    assert len(rows_of(tmp_path / "edits")) == 12
+    for seed in ("0", "7"):
+        rows = rows_of(tmp_path / "edits" / f"seed={seed}")
+        assert len(rows) == 12 and {row["seed"] for row in rows} == {seed}
     gathered = json.loads((tmp_path / "edits" / "provenance.json").read_text())["code"]
     assert gathered["module"] == "editclip.editing.edits" and "method" not in gathered
     assert capfd.readouterr().out == ""
     with pytest.raises(SystemExit) as caught:
         call("gather", "--shards", tmp_path / "shard0", "--out", tmp_path / "half")
     assert caught.value.code == 2 and not (tmp_path / "half").exists()
+    (tmp_path / "one seed" / "seed=0").mkdir(parents=True)
+    inside, fewer = [tmp_path / "shard0" / "seed=0"], [tmp_path / "shard0", tmp_path / "one seed"]
+    for shards, said in ((inside, "no folder seed=<s>"), (fewer, "different seeds")):
+        with pytest.raises(SystemExit):
+            call("gather", "--shards", *shards, "--out", tmp_path / "half")
+        assert said in capfd.readouterr().err
     with pytest.raises(SystemExit):
-        call("edit", *method, "--shard", "2-of-2", "--seed", 0, "--out", tmp_path / "none")
+        call("edit", *method, "--shard", "2-of-2", "--seeds", 0, "--out", tmp_path / "none")
     assert "'2-of-2' is not K-of-N with K from 0 to N - 1" in capfd.readouterr().err

@@ -72,10 +72,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             if shown:
                 called(edits.main, "prepare", *method, "--out", prepared)
             called(
-                edits.main, "edit", *method, *(["--prepared", prepared] if shown else []), "--seed", 0, "--out", shard
+                edits.main, "edit", *method, *(["--prepared", prepared] if shown else []), "--seeds", 0, "--out", shard
             )
             gathered = folder / "edits" / name
-            called(edits.main, "gather", "--bench", bench, "--shards", shard, "--out", gathered / "seed=0")
+            called(edits.main, "gather", "--bench", bench, "--shards", shard, "--out", gathered)
             given = ["--bench", bench, "--edits", gathered, "--method", name, "--seeds", 0]
             inputs = [f"{role}={folder}" for role, folder in weights.items()]
             called(scoring.main, *given, "--metrics", json.dumps(METRICS), "--weights", *inputs, "--out", scores)
@@ -84,7 +84,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         table = {"name": "table1", "label": "own", "notice": None, "statistics": statistics,
                  "declaration": declared | {"bars": [], "representation": None},
                  "methods": {name: row(name, exemplars) for name, exemplars in CONTROLS.items()}}  # fmt: skip
-        places = ["--bench", bench, "--scores", *folder.glob("scores/*/*"), "--edits", *folder.glob("edits/*/*")]
+        places = ["--bench", bench, "--scores", *folder.glob("scores/*/*"), "--edits", *folder.glob("edits/*")]
         called(tables.main, "--table", json.dumps(table), *places, "--out", folder / "tables" / "table1")
         return folder
 

@@ -268,14 +268,21 @@ def test_evidence_that_says_nothing_is_refused(tmp_path: Path, row: str, said: s
         evidence_table.evidence_html(path, 0.95)
 
 
-def test_the_report_shows_evidence_where_the_run_has_it(run: Path, tmp_path: Path) -> None:
+def test_the_report_shows_the_evidence_of_a_table_below_it(run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
-    assert 'id="evidence' not in page.page(copy, copy / "report.html")
-    (copy / "evidence").mkdir()
-    (copy / "evidence" / "table1.csv").write_text(EVIDENCE + "a,b,1,,,,,yes,\n")
+    path = copy / "tables" / "table1" / "evidence.csv"
+    assert "No claim" not in page.page(copy, copy / "report.html")
+    path.write_text(EVIDENCE + "a,b,1.25,,,,,yes,\n")
     html = page.page(copy, copy / "report.html")
-    assert html.index('id="table1"') < html.index('id="evidence-table1"') < html.index('id="overall"')
-    assert 'href="evidence/table1.csv"' in html
+    assert (
+        html.index('id="table1"')
+        < html.index('id="evidence-table1"')
+        < html.index("1.250")
+        < html.index('id="overall"')
+    )
+    assert 'href="tables/table1/evidence.csv"' in html
+    path.write_text(EVIDENCE)
+    assert "No claim follows from these rows." in page.page(copy, copy / "report.html")
 
 
 def test_every_table_has_its_section_and_may_be_drawn(run: Path, tmp_path: Path) -> None:
@@ -312,8 +319,8 @@ def test_origin_names_code_seeds_and_trunk_and_adds_up_time(run: Path, tmp_path:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     made = read_json(copy / "tables" / "table1" / "provenance.json")
     inputs = {"clip": {"path": "results/planted/weights/clip", "sha256": "c" * 64}}
-    for seed in (0, 1):
-        part = copy / "shards" / "ip2p" / f"seed={seed}" / "0-of-1"
+    for shard in (0, 1):
+        part = copy / "shards" / "ip2p" / f"{shard}-of-2"
         part.mkdir(parents=True)
         code = made["code"] | {"commit": "f" * 40, "dirty": True}
         write_json(

@@ -81,7 +81,7 @@ def planted_table(
 
 def arguments(run: Path, table: Mapping[str, Any], out: Path, *more: object) -> list[str]:
     """The arguments with which a stage makes `out` of a table of the run."""
-    given = ["--table", json.dumps(table), "--bench", run / "bench", "--edits", *sorted(run.glob("edits/*/seed=*"))]
+    given = ["--table", json.dumps(table), "--bench", run / "bench", "--edits", *sorted(run.glob("edits/*"))]
     return [*map(str, [*given, "--scores", *sorted(run.glob("scores/*/[!.]*")), *more, "--out", out])]
 
 

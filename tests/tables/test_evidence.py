@@ -8,7 +8,7 @@ import pytest
 from run_folder import arguments, planted_table, write_run
 
 from editclip.errors import InputError
-from editclip.report import evidence
+from editclip.report import tables
 
 BARS = [{"metric": "closer", "at_least": 0.7, "rows": ["ip2p", "editclip"]}]
 ENCODER_BARS = [{"measure": "retrieval_edit", "at_least": 0.7, "encoder": "editclip"}]
@@ -24,24 +24,25 @@ def run(tmp_path: Path) -> Path:
         ("editclip", "instruction_cosine", 0.88, "", "", 575, ""),
     ]
     columns = ["encoder", "measure", "estimate", "low", "high", "n", "chance"]
-    pd.DataFrame(measured, columns=columns).to_csv(tmp_path / "representation.csv", index=False)
+    (tmp_path / "representation").mkdir()
+    pd.DataFrame(measured, columns=columns).to_csv(tmp_path / "representation" / "representation.csv", index=False)
     return tmp_path
 
 
 def made(run: Path, *more: object, **declared: Any) -> pd.DataFrame:
     """The evidence of a table (see `planted_table`), indexed by claim."""
     declared = {"bars": BARS, "representation": None} | declared
-    out = run / "evidence" / "table1.csv"
+    out = run / "tables" / "table1"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["evidence", *arguments(run, planted_table(**declared), out, *more)])
-        evidence.main()
-    return pd.read_csv(out, index_col="claim")
+        patch.setattr("sys.argv", ["tables", *arguments(run, planted_table(**declared), out, *more)])
+        tables.main()
+    return pd.read_csv(out / "evidence.csv", index_col="claim")
 
 
 @pytest.fixture
 def claims(run: Path) -> pd.DataFrame:
     """The evidence with bars for rows and encoders."""
-    return made(run, "--representation", run, representation=ENCODER_BARS)
+    return made(run, "--representation", run / "representation", representation=ENCODER_BARS)
 
 
 def test_paired_differences_of_own_and_foreign_exemplars_and_of_the_copy(claims: pd.DataFrame) -> None:
@@ -77,7 +78,7 @@ def test_the_bar_of_retrieval_is_editclips(claims: pd.DataFrame) -> None:
 
 def test_without_a_declared_representation_there_are_no_claims_about_it(run: Path) -> None:
     assert "Representation" not in set(made(run)["group"])
-    assert made(run, "--representation", run, representation=[])["bar"].notna().sum() > 0
+    assert made(run, "--representation", run / "representation", representation=[])["bar"].notna().sum() > 0
     with pytest.raises(InputError, match="give --representation FOLDER"):
         made(run, representation=[])
 
@@ -113,4 +114,4 @@ def test_a_bar_may_be_set_for_any_metric_and_row_as_a_floor_or_a_ceiling(run: Pa
 )
 def test_a_bar_for_what_was_not_measured_is_refused(run: Path, declared: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        made(run, "--representation", run, **declared)
+        made(run, "--representation", run / "representation", **declared)

@@ -52,7 +52,7 @@ def run(planted: Path, tmp_path: Path) -> Path:
 def read(run: Path, **declared: Any) -> RunResults:
     """The results of a table's rows, see `planted_table`."""
     table = checked(Table, planted_table(**declared))
-    edits, scores = (sorted(run.glob(f"{part}/*/[!.]*")) for part in ("edits", "scores"))
+    edits, scores = (sorted(run.glob(places)) for places in ("edits/*", "scores/*/[!.]*"))
     folders = result_folders(table, run / "bench", edits, scores, [run / "runtime" / name for name in TIMED])
     return read_results(table.rows, folders)
 
@@ -281,7 +281,7 @@ def test_unequal_cards_are_refused_by_key_and_methods(run: Path) -> None:
         ("bench/manifest.csv", lambda p: _repeat(p), "repeats sample_id"),
         ("scores/ip2p/lpips", shutil.rmtree, "no folder ip2p/lpips among those given as --scores"),
         ("scores/ip2p/lpips/card.json", lambda p: p.unlink(), "ip2p/lpips/card.json is missing"),
-        ("edits/ip2p/seed=1", shutil.rmtree, "no folder ip2p/seed=1 among those given as --edits"),
+        ("edits/ip2p/seed=1", shutil.rmtree, "no folder ip2p/seed=1 in those given as --edits"),
         ("scores", shutil.rmtree, "no scores of ip2p, editclip, shuffled-editclip, copy_query among"),
     ],
 )
@@ -332,8 +332,8 @@ def test_the_stage_writes_utf8_lf_files_and_is_repeatable(planted: Path, tmp_pat
     for name in ("a", "b"):
         written(planted, tmp_path / name)
     files = sorted(p.name for p in (tmp_path / "a").iterdir() if p.name != "provenance.json")
-    assert files == ["rows.csv", "table1.csv", "table1.md", "table1.tex", "table1_full.csv", "table1_full.md",
-                     "table1_full.tex", "table1_vs_paper.csv", "table1_vs_paper.md"]  # fmt: skip
+    assert files == ["evidence.csv", "rows.csv", "table1.csv", "table1.md", "table1.tex", "table1_full.csv",
+                     "table1_full.md", "table1_full.tex", "table1_vs_paper.csv", "table1_vs_paper.md"]  # fmt: skip
     for name in files:
         content = (tmp_path / "a" / name).read_bytes()
         assert content == (tmp_path / "b" / name).read_bytes()

@@ -79,7 +79,6 @@ def entries_by_output(folder: Path) -> dict[str, list[str]]:
         f"{run}/bench": ["editclip.data.bench"],
         f"{run}/representation": ["editclip.metrics.representation"],
         f"{run}/tables/table1": ["editclip.report.tables"],
-        f"{run}/evidence/table1.csv": ["editclip.report.evidence"],
         f"{run}/config.yaml": ["editclip.report.record"],
         "results/report.html": ["editclip.report.page"],
     }
@@ -102,9 +101,8 @@ def entries_by_output(folder: Path) -> dict[str, list[str]]:
             entries[f"{run}/runtime/{name}"] = ["editclip.editing.runtime", module]
         scoring = ["editclip.metrics.scoring", *(f"editclip.metrics.{family}" for family in FAMILIES)]
         entries |= {f"{run}/scores/{name}/{family}": scoring for family in FAMILIES}
-        for seed in method.seeds or config.run.seeds:
-            entries |= {f"{run}/shards/{name}/seed={seed}/{shard}": runner for shard in shards}
-            entries[f"{run}/edits/{name}/seed={seed}"] = ["editclip.editing.edits"]
+        entries |= {f"{run}/shards/{name}/{shard}": runner for shard in shards}
+        entries[f"{run}/edits/{name}"] = ["editclip.editing.edits"]
     return entries
 
 
@@ -149,7 +147,7 @@ def messages(jobs: set[str]) -> set[str]:
 
 
 RENDERING = {f"Rendering notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
-REPORTING = {"Aggregating scores", "Weighing the", *RENDERING, "Publishing table1", "Writing the"}
+REPORTING = {"Aggregating scores", *RENDERING, "Publishing table1", "Writing the"}
 RECORDING = {"Recording the", *REPORTING}
 
 

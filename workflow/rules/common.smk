@@ -180,9 +180,7 @@ def table_part(table):
 
 def edits_of(rows):
     """The folders of all edits of some methods."""
-    return [
-        f"{RUN}/edits/{name}/seed={seed}" for name in rows for seed in seeds_of(name)
-    ]
+    return [f"{RUN}/edits/{name}" for name in rows]
 
 
 def scores_of(rows):

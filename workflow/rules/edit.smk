@@ -1,10 +1,10 @@
 # Each method edits the whole bench: what depends on the exemplar alone is prepared once (if the method sees exemplars),
-# then one job per seed and shard, then the shards are gathered.
+# then one job per shard makes all repetitions (importing and loading a model takes longer than many a bench's images),
+# then the shards are gathered.
 
 
 wildcard_constraints:
     method="|".join(METHODS),
-    seed=r"\d+",
     shard=r"\d+-of-\d+",
 
 
@@ -41,11 +41,11 @@ rule edit:
         bench=f"{RUN}/bench",
         prepared=prepared_for,
     output:
-        directory(f"{RUN}/shards/{{method}}/seed={{seed}}/{{shard}}"),
+        directory(f"{RUN}/shards/{{method}}/{{shard}}"),
     log:
-        f"{RUN}/logs/edit/{{method}}-seed={{seed}}-{{shard}}.log",
+        f"{RUN}/logs/edit/{{method}}-{{shard}}.log",
     benchmark:
-        f"{RUN}/benchmarks/edit/{{method}}-seed={{seed}}-{{shard}}.tsv"
+        f"{RUN}/benchmarks/edit/{{method}}-{{shard}}.tsv"
     conda:
         ENVIRONMENT
     resources:
@@ -54,13 +54,14 @@ rule edit:
         method=lambda wildcards: editing_part(wildcards.method),
         weights=lambda wildcards: as_arguments(method_weights(wildcards.method)),
         base_seed=CONFIG.run.seed,
+        seeds=lambda wildcards: seeds_of(wildcards.method),
         code=lambda wildcards: edit_code(wildcards.method),
     message:
-        "Editing with {wildcards.method}, seed {wildcards.seed}, shard {wildcards.shard}"
+        "Editing with {wildcards.method}, shard {wildcards.shard}"
     shell:
         "python -m editclip.editing.edits edit --method {params.method:q} --bench {input.bench}"
         " --weights {params.weights} --prepared {input.prepared} --base-seed {params.base_seed}"
-        " --seed {wildcards.seed} --shard {wildcards.shard}"
+        " --seeds {params.seeds} --shard {wildcards.shard}"
         " --threads {threads} --out {output} 2> >(tee {log} >&2)"
 
 
@@ -68,20 +69,20 @@ rule gather:
     input:
         bench=f"{RUN}/bench",
         shards=lambda wildcards: [
-            f"{RUN}/shards/{wildcards.method}/seed={wildcards.seed}/{shard}"
+            f"{RUN}/shards/{wildcards.method}/{shard}"
             for shard in shards_of(wildcards.method)
         ],
     output:
-        directory(f"{RUN}/edits/{{method}}/seed={{seed}}"),
+        directory(f"{RUN}/edits/{{method}}"),
     log:
-        f"{RUN}/logs/gather/{{method}}-seed={{seed}}.log",
+        f"{RUN}/logs/gather/{{method}}.log",
     localrule: True
     conda:
         ENVIRONMENT
     params:
         code=code_digest("editclip.editing.edits"),
     message:
-        "Gathering the shards of {wildcards.method}, seed {wildcards.seed}"
+        "Gathering the shards of {wildcards.method}"
     shell:
         "python -m editclip.editing.edits gather --bench {input.bench} --shards {input.shards}"
         " --threads {threads} --out {output} 2> >(tee {log} >&2)"

@@ -41,6 +41,12 @@ rule table:
             for name in CONFIG.tables[wildcards.table].rows
             if name in TIMED
         ],
+        representation=lambda wildcards: (
+            f"{RUN}/representation"
+            if CONFIG.representation
+            and CONFIG.tables[wildcards.table].representation is not None
+            else []
+        ),
         paper=lambda wildcards: CONFIG.tables[wildcards.table].paper or [],
     output:
         directory(f"{RUN}/tables/{{table}}"),
@@ -51,45 +57,16 @@ rule table:
         ENVIRONMENT
     params:
         table=lambda wildcards: table_part(wildcards.table),
+        representation=lambda wildcards, input: (
+            f"--representation {input.representation}" if input.representation else ""
+        ),
         code=code_digest("editclip.report.tables"),
     message:
         "Aggregating scores into {wildcards.table}"
     shell:
         "python -m editclip.report.tables --table {params.table:q} --bench {input.bench}"
         " --edits {input.edits} --scores {input.scores} --runtime {input.runtime}"
-        " --out {output} 2> >(tee {log} >&2)"
-
-
-rule evidence:
-    input:
-        bench=f"{RUN}/bench",
-        edits=lambda wildcards: edits_of(CONFIG.tables[wildcards.table].rows),
-        scores=lambda wildcards: scores_of(CONFIG.tables[wildcards.table].rows),
-        representation=lambda wildcards: (
-            [f"{RUN}/representation"]
-            if CONFIG.representation
-            and CONFIG.tables[wildcards.table].representation is not None
-            else []
-        ),
-    output:
-        f"{RUN}/evidence/{{table}}.csv",
-    log:
-        f"{RUN}/logs/evidence/{{table}}.log",
-    localrule: True
-    conda:
-        ENVIRONMENT
-    params:
-        table=lambda wildcards: table_part(wildcards.table),
-        representation=lambda wildcards, input: [
-            f"--representation {folder}" for folder in input.representation
-        ],
-        code=code_digest("editclip.report.evidence"),
-    message:
-        "Weighing the evidence of {wildcards.table}"
-    shell:
-        "python -m editclip.report.evidence --table {params.table:q} --bench {input.bench}"
-        " --edits {input.edits} --scores {input.scores} {params.representation}"
-        " --out {output} 2> >(tee {log} >&2)"
+        " {params.representation} --out {output} 2> >(tee {log} >&2)"
 
 
 # Each notebook of the folder is rendered into the report's files; a new one needs no rule. Its metadata say what parts
@@ -97,7 +74,6 @@ rule evidence:
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
 RECORDED = {
     "tables": [f"{RUN}/tables/{table}" for table in CONFIG.tables],
-    "evidence": [f"{RUN}/evidence/{table}.csv" for table in CONFIG.tables],
     "bench": [f"{RUN}/bench"],
     "edits": edits_of(METHODS),
     "scores": scores_of(METHODS),
@@ -155,7 +131,6 @@ rule report:
         config=f"{RUN}/config.yaml",
         bench=f"{RUN}/bench",
         tables=RECORDED["tables"],
-        evidence=RECORDED["evidence"],
         notebooks=expand(f"{RUN}/notebooks/{{notebook}}.html", notebook=NOTEBOOKS),
         figures=expand(f"{RUN}/figures/{{notebook}}", notebook=NOTEBOOKS),
         templates=watched("editclip/report/templates"),

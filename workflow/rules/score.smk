@@ -25,10 +25,7 @@ rule lpips_trunks:
 rule score:
     input:
         bench=f"{RUN}/bench",
-        edits=lambda wildcards: [
-            f"{RUN}/edits/{wildcards.method}/seed={seed}"
-            for seed in seeds_of(wildcards.method)
-        ],
+        edits=f"{RUN}/edits/{{method}}",
         weights=METRIC_WEIGHTS.values(),
         trunks=TRUNKS,
     output:
@@ -43,7 +40,6 @@ rule score:
         gpu=GPU,
     params:
         metrics=as_json(CONFIG.metrics),
-        edits=lambda wildcards, input: os.path.dirname(input.edits[0]),
         seeds=lambda wildcards: seeds_of(wildcards.method),
         weights=as_arguments(METRIC_WEIGHTS),
         out=lambda wildcards, output: os.path.dirname(output[0]),
@@ -55,7 +51,7 @@ rule score:
         "Scoring {wildcards.method}"
     shell:
         "python -m editclip.metrics.scoring --metrics {params.metrics:q} --bench {input.bench}"
-        " --edits {params.edits} --method {wildcards.method} --seeds {params.seeds}"
+        " --edits {input.edits} --method {wildcards.method} --seeds {params.seeds}"
         " --weights {params.weights} --threads {threads}"
         " --out {params.out} 2> >(tee {log} >&2)"
 
