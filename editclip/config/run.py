@@ -41,6 +41,8 @@ class Runtime(Section):
     """Seconds per edit: one by one, alone on the machine, preparation of the exemplar included."""
 
     samples: Count
-    """timed edits of each method, spread over the bench"""
+    """timed samples of each method, spread over the bench"""
+    repeats: Count
+    """how often each of them is timed; the spread over the repeats stands in the full table"""
     warm_up: Whole
     """edits before them that are not counted"""

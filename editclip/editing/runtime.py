@@ -1,13 +1,16 @@
 r"""Seconds per edit: one image at a time, with nothing else on the machine, its exemplar's preparation included.
 
     python -m editclip.editing.runtime --method '{…}' --bench DIR --weights NAME=DIR … --base-seed N \
-        --samples N --warm-up N --out DIR
+        --samples N --warm-up N --repeats N --out DIR
 
 The seconds beside the edits are an image's share of a batch that other jobs may have run beside; these are made to be
-compared between methods. The cache of finished edits is neither read nor filled.
+compared between methods. The cache of finished edits is neither read nor filled. Every edit is repeated, because
+machines are not always equally fast, and the machine's load stands beside it: above the job's own cores, others were at
+work too.
 """
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -25,27 +28,33 @@ if TYPE_CHECKING:
     import torch
 
 LOG = logging.getLogger(__name__)
-COLUMNS = ("sample_id", "exemplar_queries", "prepare_seconds", "edit_seconds", "status", "reason")
+COLUMNS = ("sample_id", "repeat", "exemplar_queries", "prepare_seconds", "edit_seconds", "load", "cores", "status",
+           "reason")  # fmt: skip
 
 
-def measure(work: Work, samples: int, warm_up: int, out: Path) -> None:
-    """Time `samples` edits, spread evenly over the benchmark, into `out`: runtime.csv.
+def measure(work: Work, samples: int, warm_up: int, repeats: int, cores: int, out: Path) -> None:
+    """Time the edits of `samples` samples, spread evenly over the benchmark, into `out`: runtime.csv.
 
     `prepare_seconds` is the time of `Editor.prepare` on the sample's exemplar (0 for a method that sees none),
     `edit_seconds` that of `Editor.edit` on the sample alone, both until the device is idle; `exemplar_queries` is the
-    number of the benchmark's samples that share the exemplar. Loading the method and reading images are not counted.
+    number of the benchmark's samples that share the exemplar; `load` is how many processes wanted to run, on average
+    over the minute before. Loading the method and reading images are not counted.
 
     Args:
         work: method and benchmark.
         samples: edits to time; all that the benchmark has, when it has fewer.
         warm_up: edits before them that are not counted: the first ones allocate memory and choose kernels.
+        repeats: how often all samples are edited, one round after the other.
+        cores: what the job has.
         out: folder to fill.
     """
     requests = work.requests()
     possible = [sample for sample in work.bench.samples if not requests.missing(sample)]
     count = min(samples, len(possible))
     chosen = [possible[index * len(possible) // count] for index in range(count)]
-    rows = _timed(work, requests, [*chosen[:1] * warm_up, *chosen])[warm_up:] if chosen else []
+    rows = _timed(work, requests, [*chosen[:1] * warm_up, *chosen * repeats])[warm_up:] if chosen else []
+    for number, row in enumerate(rows):
+        row |= {"repeat": number // count, "cores": cores}
     write_rows(out / "runtime.csv", COLUMNS, rows)
 
 
@@ -62,6 +71,7 @@ def _timed(work: Work, requests: Requests, samples: Sequence[Sample]) -> list[Ro
         except Exception as error:  # as in the edits stage, a failure concerns this sample alone
             LOG.warning("%s: sample %s failed", work.method.name, sample.sample_id, exc_info=True)
             row |= {"status": "failed", "reason": reason(error)}
+        row["load"] = round(os.getloadavg()[0], 2)
         rows.append(row)
     return rows
 
@@ -104,16 +114,17 @@ def main() -> None:
     parser.add_argument("--base-seed", type=int, required=True, help="the run's seed")
     parser.add_argument("--samples", type=int, required=True, help="edits to time")
     parser.add_argument("--warm-up", type=int, required=True, help="edits before them that are not counted")
+    parser.add_argument("--repeats", type=int, required=True, help="how often each is timed")
     given = parser.parse_args()
     stage.use_threads(given.threads)
     method, bench = parse_method(given.method), Bench.load(given.bench)
     work = Work(method, bench, dict(given.weights), given.base_seed, stage.device())
     inputs = {"bench": given.bench, **method.weights(work.weights)}
-    config = {"method": given.method, "samples": given.samples, "warm_up": given.warm_up}
+    config = {name: getattr(given, name) for name in ("method", "samples", "warm_up", "repeats")}
     facts: dict[str, Any] = {"module": "editclip.editing.runtime", "method": work.code()}
     facts |= {"threads": given.threads, "force": given.force}
     with stage.output_folder(given.out, config=config, inputs=inputs, **facts) as folder:
-        measure(work, given.samples, given.warm_up, folder)
+        measure(work, given.samples, given.warm_up, given.repeats, given.threads, folder)
 
 
 if __name__ == "__main__":

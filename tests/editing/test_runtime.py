@@ -16,10 +16,12 @@ from editclip.editing.prepared import prepare
 from editclip.editing.work import Work
 
 
-def timed(bench: Bench, out: Path, samples: int = 3, warm_up: int = 0, **changes: object) -> list[dict[str, str]]:
+def timed(
+    bench: Bench, out: Path, samples: int = 3, warm_up: int = 0, repeats: int = 1, **changes: object
+) -> list[dict[str, str]]:
     out.mkdir(exist_ok=True)
     work = Work(parse_method(entry("baselines.toy", **changes)), bench, {}, 5, "cpu")
-    runtime.measure(work, samples, warm_up, out)
+    runtime.measure(work, samples, warm_up, repeats, 2, out)
     with open(out / "runtime.csv", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -47,6 +49,16 @@ def test_each_edit_is_made_alone_and_prepared_anew_after_the_warm_up(bench: Benc
     assert [row["sample_id"] for row in rows] == [sample.sample_id for sample in chosen]
     exemplars = [sample.exemplar_id for sample in [chosen[0], chosen[0], *chosen]]
     assert toy.read_text().splitlines() == [line for e in exemplars for line in (f"prepare {e}", "edit")]
+
+
+def test_all_samples_are_repeated_one_round_after_the_other_beside_the_load(
+    bench: Bench, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime.os, "getloadavg", lambda: (1.257, 9.0, 9.0))
+    rows = timed(bench, tmp_path / "out", samples=2, repeats=3)
+    chosen = [bench.samples[index].sample_id for index in (0, 6)]
+    assert [(row["sample_id"], row["repeat"]) for row in rows] == [(s, str(r)) for r in range(3) for s in chosen]
+    assert {(row["load"], row["cores"]) for row in rows} == {("1.26", "2")}
 
 
 def test_nothing_is_read_from_the_cache_or_left_in_it(bench: Bench, toy: Path, cache: Path, tmp_path: Path) -> None:
@@ -78,6 +90,7 @@ def test_a_benchmark_without_the_methods_inputs_times_nothing(toy: Path, tmp_pat
 def test_command_line(bench: Bench, tmp_path: Path) -> None:
     method = '{"name": "copy", "editor": "baselines.copy_query", "exemplars": "own", "batch_size": 1, "options": {}}'
     command = [sys.executable, "-m", "editclip.editing.runtime", "--method", method, "--bench", str(bench.folder)]
-    command += ["--base-seed", "1", "--samples", "2", "--warm-up", "1", "--threads", "1", "--out", str(tmp_path / "r")]
+    command += ["--base-seed", "1", "--samples", "2", "--warm-up", "1", "--repeats", "1", "--threads", "1"]
+    command += ["--out", str(tmp_path / "r")]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2], capture_output=True)
     assert {path.name for path in (tmp_path / "r").iterdir()} == {"runtime.csv", "provenance.json"}

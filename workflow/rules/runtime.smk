@@ -20,13 +20,14 @@ rule time_edits:
         ENVIRONMENT
     threads: ALL_CORES  # so that no other job runs beside it
     resources:
-        gpu=GPU,
+        **OF_METHOD,
     params:
         method=lambda wildcards: editing_part(wildcards.method),
         weights=lambda wildcards: as_arguments(method_weights(wildcards.method)),
         base_seed=CONFIG.run.seed,
         samples=CONFIG.runtime.samples,
         warm_up=CONFIG.runtime.warm_up,
+        repeats=CONFIG.runtime.repeats,
         code=lambda wildcards: code_digest(
             "editclip.editing.runtime",
             editor_module(METHODS[wildcards.method].editor),
@@ -36,4 +37,4 @@ rule time_edits:
     shell:
         "python -m editclip.editing.runtime --method {params.method:q} --bench {input.bench}"
         " --weights {params.weights} --base-seed {params.base_seed} --samples {params.samples}"
-        " --warm-up {params.warm_up} --threads {threads} --out {output} 2> >(tee {log} >&2)"
+        " --warm-up {params.warm_up} --repeats {params.repeats} --threads {threads} --out {output} 2> >(tee {log} >&2)"
