@@ -71,8 +71,8 @@ def at(config: Any, place: tuple[Any, ...]) -> Any:
 
 
 # A method's options are checked against its card; a network takes its class's arguments; names are free; a role that is
-# not bound means the name of the same spelling.
-FREE = {"options", "model", "unet", "vision", "text", "from", "weights"}
+# not bound means the name of the same spelling, and a resource that an entry doesn't name is asked for as by all.
+FREE = {"options", "model", "unet", "vision", "text", "from", "weights", "resources"}
 WHOLE = checked_config(loaded()).model_dump(mode="json", by_alias=True)
 PLACES = [
     k for k in keys(WHOLE) if not FREE & set(k[1:]) and not (len(k) == 2 and k[0] in ("weights", "methods", "tables"))

@@ -10,6 +10,7 @@ from editclip.config.bindings import bound_methods, bound_weights, check_names
 from editclip.config.methods import MethodEntry
 from editclip.config.metrics import Metrics, Representation
 from editclip.config.reading import merged, read_whole, with_likes_resolved
+from editclip.config.resources import Resources
 from editclip.config.run import Run, Runtime, Statistics
 from editclip.config.section import Name, Section, checked
 from editclip.config.tables import TableDeclaration
@@ -33,6 +34,7 @@ class Config(Section):
     tables: dict[Name, TableDeclaration]
     """name: entry; each becomes results/<name>.csv"""
     runtime: Runtime
+    resources: Resources
     metrics: Metrics
     representation: Representation | None
     """null = not measured"""

@@ -37,7 +37,7 @@ except InputError as error:
 RUN = f"results/{CONFIG.run.name}"
 ENVIRONMENT = "../../environment.yml"
 
-# Jobs that use a GPU claim one, here or on a cluster's nodes; on a machine without any they share the cores.
+# Jobs that use a GPU claim it, here or on a cluster's nodes; on a machine without any they share the cores.
 GPU = 1 if workflow.non_local_exec or shutil.which("nvidia-smi") else 0
 
 # All cores of this machine; one where a cluster gives each job its own (a profile's set-threads then says how many).
@@ -84,6 +84,24 @@ def watched(folder):
     return sorted(
         os.path.join(where, name) for where, _, names in found for name in names
     )
+
+
+def asked(entry):
+    """What the jobs of an entry of the config ask for, as Snakemake calls it."""
+    found = CONFIG.resources.asked(entry.resources if entry else None)
+    return {
+        "mem_mb": round(1000 * found.memory_gb),
+        "runtime": found.minutes,
+        "gpu": GPU * found.gpus,
+    }
+
+
+def asked_by_method(resource):
+    """How Snakemake finds what the jobs of the rule's method ask for of one resource."""
+    return lambda wildcards: asked(METHODS[wildcards.method])[resource]
+
+
+OF_METHOD = {name: asked_by_method(name) for name in asked(None)}
 
 
 def seeds_of(method):

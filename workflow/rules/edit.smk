@@ -21,7 +21,7 @@ rule prepare:
     conda:
         ENVIRONMENT
     resources:
-        gpu=GPU,
+        **OF_METHOD,
     params:
         method=lambda wildcards: editing_part(wildcards.method),
         weights=lambda wildcards: as_arguments(method_weights(wildcards.method)),
@@ -49,7 +49,7 @@ rule edit:
     conda:
         ENVIRONMENT
     resources:
-        gpu=GPU,
+        **OF_METHOD,
     params:
         method=lambda wildcards: editing_part(wildcards.method),
         weights=lambda wildcards: as_arguments(method_weights(wildcards.method)),

@@ -1,0 +1,35 @@
+"""What jobs ask of a cluster; on one machine only the GPU counts, of which jobs take turns."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from editclip.config.section import NUMERIC, Count, Section, Whole
+
+Gigabytes = Annotated[float, Field(gt=0), NUMERIC]
+
+
+class Request(Section):
+    """What the jobs of one entry ask for in place of the section `resources`, key by key."""
+
+    memory_gb: Gigabytes | None = None
+    """memory of each job, in GB"""
+    minutes: Count | None = None
+    """time limit of each job"""
+    gpus: Whole | None = None
+    """GPUs of each job; 0 = it runs beside the job that has one"""
+
+
+class Resources(Section):
+    """What a job that trains, edits, times or scores asks for, unless its entry has `resources` of its own."""
+
+    memory_gb: Gigabytes
+    """memory of each job, in GB"""
+    minutes: Count
+    """time limit of each job"""
+    gpus: Whole
+    """GPUs of each job, where there are any"""
+
+    def asked(self, request: Request | None) -> "Resources":
+        """With what the entry says itself."""
+        return self.model_copy(update=request.model_dump(exclude_none=True) if request else {})

@@ -1,0 +1,59 @@
+"""What jobs ask of a cluster: the config's own section, and entries that say otherwise."""
+
+import re
+from pathlib import Path
+
+import pytest
+from workflow_project import SMOKE, Project, checkout
+
+from editclip.config.resources import Request, Resources
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A checkout in which nothing has run, without the rules' messages: they stand where resources would be said."""
+    project = checkout(tmp_path_factory.mktemp("resources"))
+    for path in (project.folder / "workflow" / "rules").glob("*.smk"):
+        path.write_text(re.sub(r"\n +message:\n.*", "", path.read_text()))
+    return project
+
+
+def requests(project: Project, folder: Path, *more: str) -> dict[tuple[str, str], str]:
+    """(rule, method or "") → what a dry run says of the job's resources; `more` are lines of an overlay."""
+    overlay = folder / "overlay.yaml"
+    overlay.write_text("\n".join(["resources: {memory_gb: 2.5, minutes: 7, gpus: 2}", *more]))
+    plan = project.snakemake("-n", "--configfile", SMOKE, str(overlay))
+    found = {}
+    for job in re.split(r"\n(?=(?:local)?rule )", plan.stdout + plan.stderr):
+        rule, asked = re.match(r"(?:local)?rule (\w+):", job), re.search(r"^    resources: (.*)$", job, re.MULTILINE)
+        method = re.search(r"^    wildcards: .*method=([\w-]+)", job, re.MULTILINE)
+        if rule and asked:
+            found[rule[1], method[1] if method else ""] = asked[1]
+    return found
+
+
+def test_every_heavy_job_asks_for_what_the_config_says(project: Project, tmp_path: Path) -> None:
+    found = requests(project, tmp_path)
+    heavy = [("train_clip", ""), ("edit", "ip2p"), ("prepare", "visii"), ("time_edits", "editclip"), ("score", "visii")]
+    for job in (*heavy, ("representation", "")):
+        assert "mem_mb=2500" in found[job] and "runtime=7" in found[job], job
+    assert "gpu=0" in found["edit", "copy_query"]
+    assert "runtime=" not in found["table", ""]
+
+
+def test_an_entry_asks_for_what_it_says_and_else_for_what_all_ask(project: Project, tmp_path: Path) -> None:
+    weights, methods = (
+        "weights: {clip: {resources: {memory_gb: 40}}}",
+        "methods: {ip2p: {resources: {minutes: 99}}}",
+    )
+    found = requests(project, tmp_path, weights, methods)
+    assert "mem_mb=40000" in found["train_clip", ""] and "runtime=7" in found["train_clip", ""]
+    assert "mem_mb=2500" in found["edit", "ip2p"] and "runtime=99" in found["edit", "ip2p"]
+    assert "runtime=99" in found["edit", "editclip"], "which is like ip2p"
+    assert "mem_mb=2500" in found["train_vae", ""] and "runtime=7" in found["edit", "copy_query"]
+
+
+def test_only_the_keys_of_a_request_differ() -> None:
+    all_jobs = Resources(memory_gb=4, minutes=60, gpus=1)
+    assert all_jobs.asked(None) == all_jobs
+    assert all_jobs.asked(Request(gpus=0)) == Resources(memory_gb=4, minutes=60, gpus=0)
