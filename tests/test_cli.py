@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 from editclip.cli import COMMANDS
+from editclip.provenance import ROOT
 
 
 def editclip(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -27,3 +29,18 @@ def test_every_command_has_help() -> None:
         done = editclip(name, "--help")
         assert done.returncode == 0, done.stderr
         assert f"editclip {name}" in done.stdout
+
+
+def modules_of(part: str) -> list[Path]:
+    return sorted(path for path in (ROOT / "editclip" / part).glob("*.py") if path.stem != "__init__")
+
+
+def test_what_reads_configs_and_text_files_imports_no_torch() -> None:
+    """Nor do the stages that may find all in the cache, until something is missing there."""
+    names = [f"editclip.{part}.{path.stem}" for part in ("config", "report", "recipes") for path in modules_of(part)]
+    names += ["editclip.cli", "editclip.score", "editclip.metrics.scoring", "editclip.metrics.lpips_trunks"]
+    names += ["editclip.editing.edits", "editclip.editing.runtime", "editclip.data.bench", "editclip.data.world"]
+    imports = "".join(f"import {name}\n" for name in names)
+    script = imports + "import sys\nprint(*{'torch', 'transformers', 'diffusers'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert len(names) > 40 and done.stdout.strip() == ""
