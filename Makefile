@@ -25,7 +25,7 @@ test: $(INSTALLED) trunks ## all tests, two processes at a time
 	@$(RUN) python -m pytest -n 2 $(ARGS)
 
 trunks: $(INSTALLED)
-	@$(RUN) python -m editclip.metrics.lpips_trunks
+	@$(RUN) python -m editclip.metrics.fetch_trunks
 
 bench: $(INSTALLED) ## measure anew what docs/statistics.md reports (minutes); more in benchmarks/README.md
 	@$(RUN) python benchmarks/interval_coverage.py --out docs/interval_coverage.csv --docs docs/statistics.md

@@ -1,4 +1,4 @@
-"""Control: the wanted image through the VAE of InstructPix2Pix and back, the best that an editor in its latents can do.
+"""Control: the wanted image through the VAE of InstructPix2Pix and back, as sharp as an editor in its latents can be.
 
 What this row loses against the ground truth itself is the decoder's loss, in every column: sharpness above all.
 """
@@ -23,7 +23,7 @@ CONDITIONING = "none"
 NEEDS = ("ground_truth",)
 WEIGHTS = ("ip2p",)
 RESOLUTION = None
-GPU_GB = 2
+GPU_GB = 8
 DETERMINISTIC = True
 TRAINED_ON = ()
 OPTIONS: dict[str, Any] = {}

@@ -44,7 +44,7 @@ KINDS = {
     "data": r"world_\w+|bench",
 }
 COMPARED = (".safetensors", ".png", ".csv", ".parquet")
-TIMED = ("seconds", "runtime_s")  # columns of tables that hold times
+TIMED = ("seconds", "runtime_s", "runtime_s_busy")  # columns of tables that hold times or loads
 STARTED, FINISHED = re.compile(r"Job (\d+): (.+)"), re.compile(r"Finished jobid: (\d+) \(Rule: (\w+)\)")
 STEP = re.compile(r"\s*\d+%\|[^|]*\| (\d+)/\d+ \[")  # of a training's progress bar: the others have a name
 
@@ -214,7 +214,10 @@ def content(file: Path) -> bytes | list[dict[str, str]]:
         return file.read_bytes()
     with open(file, newline="", encoding="utf-8") as lines:
         rows = [row for row in csv.DictReader(lines) if not row.get("metric", "").startswith("runtime")]
-    return [{key: value for key, value in row.items() if key not in TIMED} for row in rows]
+    kept = [{key: value for key, value in row.items() if key not in TIMED} for row in rows]
+    return [
+        {key: re.sub(r"; runtime_s on a busy machine: [^;]*", "", value) for key, value in row.items()} for row in kept
+    ]
 
 
 def artefacts(folder: Path) -> dict[str, Path]:

@@ -113,12 +113,16 @@ def write_json(path: str | Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
 
 
+def cache_root() -> Path:
+    """The cache: `.cache/` in the working directory, or the folder that the variable EDITCLIP_CACHE names."""
+    return Path(os.environ.get("EDITCLIP_CACHE", ".cache"))
+
+
 def cache_folder(kind: str, *key: Any) -> Path:
     """Folder of the cache entry `kind` (e.g. "checkpoints"), under a digest of `key` and package versions.
 
     It is made if missing.
-    The cache is `.cache/` in the working directory, or the folder named by the environment variable `EDITCLIP_CACHE`.
     """
-    folder = Path(os.environ.get("EDITCLIP_CACHE", ".cache")) / kind / digest(package_versions(), *key)[:24]
+    folder = cache_root() / kind / digest(package_versions(), *key)[:24]
     folder.mkdir(parents=True, exist_ok=True)
     return folder

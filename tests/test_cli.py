@@ -38,7 +38,7 @@ def modules_of(part: str) -> list[Path]:
 def test_what_reads_configs_and_text_files_imports_no_torch() -> None:
     """Nor do the stages that may find all in the cache, until something is missing there."""
     names = [f"editclip.{part}.{path.stem}" for part in ("config", "report", "recipes") for path in modules_of(part)]
-    names += ["editclip.cli", "editclip.score", "editclip.metrics.scoring", "editclip.metrics.lpips_trunks"]
+    names += ["editclip.cli", "editclip.score", "editclip.metrics.scoring", "editclip.metrics.fetch_trunks"]
     names += ["editclip.editing.edits", "editclip.editing.runtime", "editclip.data.bench", "editclip.data.world"]
     imports = "".join(f"import {name}\n" for name in names)
     script = imports + "import sys\nprint(*{'torch', 'transformers', 'diffusers'} & sys.modules.keys())"

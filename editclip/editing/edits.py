@@ -242,6 +242,8 @@ def main() -> None:
     inputs |= method.weights(work.weights)
     if given.command == "edit":
         inputs |= {f"prepared {number}": folder for number, folder in enumerate(given.prepared, 1)}
+        if len(set(given.seeds)) < len(given.seeds):
+            raise InputError(f"--seeds {' '.join(map(str, given.seeds))} names one twice: give each once")
     with stage.output_folder(given.out, config=given.method, inputs=inputs, method=work.code(), **facts) as folder:
         if given.command == "prepare":
             prepare(work, given.shard, folder)

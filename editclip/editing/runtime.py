@@ -5,8 +5,7 @@ r"""Seconds per edit: one image at a time, with nothing else on the machine, its
 
 The seconds beside the edits are an image's share of a batch that other jobs may have run beside; these are made to be
 compared between methods. The cache of finished edits is neither read nor filled. Every edit is repeated, because
-machines are not always equally fast, and the machine's load stands beside it: above the job's own cores, others were at
-work too.
+machines are not always equally fast, and the machine's load stands beside it: above its cores, jobs waited for them.
 """
 
 import logging
@@ -32,20 +31,19 @@ COLUMNS = ("sample_id", "repeat", "exemplar_queries", "prepare_seconds", "edit_s
            "reason")  # fmt: skip
 
 
-def measure(work: Work, samples: int, warm_up: int, repeats: int, cores: int, out: Path) -> None:
+def measure(work: Work, samples: int, warm_up: int, repeats: int, out: Path) -> None:
     """Time the edits of `samples` samples, spread evenly over the benchmark, into `out`: runtime.csv.
 
     `prepare_seconds` is the time of `Editor.prepare` on the sample's exemplar (0 for a method that sees none),
     `edit_seconds` that of `Editor.edit` on the sample alone, both until the device is idle; `exemplar_queries` is the
-    number of the benchmark's samples that share the exemplar; `load` is how many processes wanted to run, on average
-    over the minute before. Loading the method and reading images are not counted.
+    number of the benchmark's samples that share the exemplar; `load` is the load average of the minute before,
+    this job included, and `cores` are the machine's. Loading the method and reading images are not counted.
 
     Args:
         work: method and benchmark.
         samples: edits to time; all that the benchmark has, when it has fewer.
         warm_up: edits before them that are not counted: the first ones allocate memory and choose kernels.
         repeats: how often all samples are edited, one round after the other.
-        cores: what the job has.
         out: folder to fill.
     """
     requests = work.requests()
@@ -54,7 +52,7 @@ def measure(work: Work, samples: int, warm_up: int, repeats: int, cores: int, ou
     chosen = [possible[index * len(possible) // count] for index in range(count)]
     rows = _timed(work, requests, [*chosen[:1] * warm_up, *chosen * repeats])[warm_up:] if chosen else []
     for number, row in enumerate(rows):
-        row |= {"repeat": number // count, "cores": cores}
+        row |= {"repeat": number // count, "cores": os.cpu_count()}
     write_rows(out / "runtime.csv", COLUMNS, rows)
 
 
@@ -124,7 +122,7 @@ def main() -> None:
     facts: dict[str, Any] = {"module": "editclip.editing.runtime", "method": work.code()}
     facts |= {"threads": given.threads, "force": given.force}
     with stage.output_folder(given.out, config=config, inputs=inputs, **facts) as folder:
-        measure(work, given.samples, given.warm_up, given.repeats, given.threads, folder)
+        measure(work, given.samples, given.warm_up, given.repeats, folder)
 
 
 if __name__ == "__main__":

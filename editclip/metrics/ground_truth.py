@@ -56,8 +56,9 @@ def details(truth: np.ndarray, output: np.ndarray, where: np.ndarray) -> dict[st
     wanted, made = (laplacian(image)[where].ravel() for image in (truth, output))
     variances = float(wanted.var()), float(made.var())
     sharpness = Score.ok(math.log2((variances[1] + ROUNDING) / (variances[0] + ROUNDING)))
-    if min(variances) == 0:
-        flat = "the ground truth" if variances[0] == 0 else "the output"
+    least = ROUNDING / 1000  # below any edge that 8 bits can show
+    if min(variances) < least:
+        flat = "the ground truth" if variances[0] < least else "the output"
         return {"sharpness": sharpness, "detail": Score.undefined(f"{flat} has no edge inside the mask")}
     return {"sharpness": sharpness, "detail": Score.ok(float(np.corrcoef(wanted, made)[0, 1]))}
 

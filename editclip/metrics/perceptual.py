@@ -1,7 +1,7 @@
 """The LPIPS network: loading, its digest, its input, its features of an image and the distance of two images.
 
-The trunk is ImageNet's, or random with a fixed seed where no weights are to be had or a test has no need of them; the
-linear heads are the calibrated ones of the lpips package (version 0.1) either way.
+The trunk is ImageNet's, or random with a fixed seed where that is asked for; the linear heads are the calibrated ones
+of the lpips package (version 0.1) either way.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from editclip.errors import InputError
-from editclip.metrics.lpips_trunks import MEMBERS, trunk_file
+from editclip.metrics import lpips_trunks
 
 NETS = ("alex", "vgg", "squeeze")
 TRUNKS = ("random", "imagenet")
@@ -28,7 +28,7 @@ def load_network(net: str, trunk: str) -> lpips.LPIPS:
 
     Args:
         net: "alex", "vgg" or "squeeze".
-        trunk: "random" (fixed seed) or "imagenet" (torchvision's weights: of alex and vgg those that `lpips_trunks`
+        trunk: "random" (fixed seed) or "imagenet" (torchvision's weights: of alex and vgg those that `fetch_trunks`
             fetches, of squeeze what torchvision downloads or finds in TORCH_HOME).
 
     Raises:
@@ -36,7 +36,7 @@ def load_network(net: str, trunk: str) -> lpips.LPIPS:
     """
     if net not in NETS or trunk not in TRUNKS:
         raise InputError(f"LPIPS has the nets {NETS} and the trunks {TRUNKS}, not {net!r} with trunk {trunk!r}")
-    packaged = trunk_file(net) if trunk == "imagenet" and net in MEMBERS else None
+    packaged = lpips_trunks.trunk_file(net) if trunk == "imagenet" and net in lpips_trunks.NETS else None
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchvision's notice about a keyword that lpips still uses
         torch.manual_seed(RANDOM_TRUNK_SEED)

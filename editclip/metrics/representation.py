@@ -37,7 +37,7 @@ from editclip.stats import draws, interval
 
 COLUMNS = ("encoder", "measure", "estimate", "low", "high", "n", "chance")
 BATCH = 64
-DRAWS = 100  # weighed at once: their pairs of edits are held in memory (ours)
+WEIGHED = 5_000_000  # pairs of edits, times draws, that are held in memory at once (ours)
 Values = NDArray[np.float64]
 
 
@@ -93,12 +93,13 @@ def weighted_auc(scores: Values, edits: NDArray[np.int64], weights: Values) -> V
     left, right = np.divmod(twos, weights.shape[1])
     alike, unlike = np.bincount(own), np.bincount(of_two)
     areas = np.full(len(weights), np.nan)
-    for start in range(0, len(weights), DRAWS):
-        weight = weights[start : start + DRAWS]
+    size = max(1, WEIGHED // max(1, len(twos)))
+    for start in range(0, len(weights), size):
+        weight = weights[start : start + size]
         of_twos, of_paired = weight[:, left] * weight[:, right], weight[:, paired]
         total = (of_paired @ alike) * (of_twos @ unlike)
         won = ((of_twos @ wins.T) * of_paired).sum(axis=1)
-        np.divide(won, total, out=areas[start : start + DRAWS], where=total > 0)
+        np.divide(won, total, out=areas[start : start + size], where=total > 0)
     return areas
 
 

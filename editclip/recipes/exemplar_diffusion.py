@@ -40,7 +40,7 @@ class ExemplarDiffusionRecipe(GradientRecipe):
     lpips_net: Literal["vgg", "alex", "squeeze"]
     """vgg is official"""
     lpips_trunk: Literal["imagenet", "random"]
-    """imagenet, or random with a fixed seed where no weights are to be had"""
+    """imagenet (official), or random with a fixed seed"""
     lpips_resolution: Count
     """images below this side are upsampled to it for LPIPS"""
     lpips_share: Share

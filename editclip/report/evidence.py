@@ -91,7 +91,7 @@ def editing_claims(
     Raises:
         InputError: a bar is set for a metric that was not scored.
     """
-    metrics = list(summary["metric"].unique())
+    metrics = list(results.scores["metric"].unique())
     barred = [bar.metric for bar in declaration.bars]
     for metric in barred:
         if metric not in metrics:

@@ -64,9 +64,9 @@ def result_folders(
     chosen: dict[tuple[str, int], Path] = {}
     for name, method in rows.items():
         for seed in method.seeds:
-            chosen[name, seed] = of_edits.get(name, Path(name)) / f"seed={seed}"
-            if not chosen[name, seed].is_dir():
+            if name not in of_edits or not (of_edits[name] / f"seed={seed}").is_dir():
                 raise InputError(f"there is no folder {name}/seed={seed} in those given as --edits")
+            chosen[name, seed] = of_edits[name] / f"seed={seed}"
         for family in families:
             if (name, family) not in of_scores:
                 raise InputError(f"there is no folder {name}/{family} among those given as --scores")

@@ -49,7 +49,7 @@ def row_facts(table: Table, results: RunResults, summary: pd.DataFrame, outputs:
     - `seeds`: its repetitions; `n_outputs`, `n_failed`: edits (sample × seed), and those that failed.
     - `lpips_trunk`, `clip_dir` (eq11, eq12), `votes`: what the columns of this name mean, the same in all rows.
     - of each measured column, `_n` samples with a value, `_undefined`, `_skipped` and `_failed` outputs without one,
-      and why the cell is `_empty`; `runtime_s_busy`: the load, if others were at work on the machine that timed it.
+      and why the cell is `_empty`; `runtime_s_busy`: the load, if the machine that timed it was busy.
 
     Args:
         table: the table.
@@ -112,7 +112,7 @@ def _reason(rows: pd.DataFrame, method: str) -> str:
 
 
 def _busy(runtime: pd.DataFrame, method: str) -> str:
-    """The highest load beside which a method was timed, if it was above the job's cores by half a process or more."""
+    """The highest load at which a method was timed, if it was above the machine's cores by half a process or more."""
     own = runtime[runtime["method"] == method].astype({"load": float, "cores": float})
     crowded = own[own["load"] >= own["cores"] + 0.5]
     return f"load {crowded['load'].max():.1f} on {crowded['cores'].iloc[0]:.0f} cores" if len(crowded) else ""
@@ -140,7 +140,7 @@ def notes(facts: "pd.Series[str]") -> list[str]:
     if facts["runtime_s_empty"]:
         texts.append(f"runtime_s empty: {facts['runtime_s_empty']}")
     if facts["runtime_s_busy"]:
-        texts.append(f"runtime_s beside other work: {facts['runtime_s_busy']}")
+        texts.append(f"runtime_s on a busy machine: {facts['runtime_s_busy']}")
     return [*texts, *facts["outputs"].split()]
 
 

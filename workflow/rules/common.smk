@@ -104,6 +104,11 @@ def asked_by_method(resource):
 OF_METHOD = {name: asked_by_method(name) for name in asked(None)}
 
 
+def trunks_for(trunk):
+    """What a job with this trunk of LPIPS waits for."""
+    return f"{RUN}/lpips_trunks.json" if trunk == "imagenet" else []
+
+
 def seeds_of(method):
     """The repetitions of one method: its own `seeds`, or the run's."""
     own = METHODS[method].seeds

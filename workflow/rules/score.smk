@@ -1,5 +1,4 @@
-# The trunks of LPIPS come first: on the machine that calls, as a cluster's nodes may reach no package index.
-TRUNKS = f"{RUN}/lpips_trunks.json" if CONFIG.metrics.lpips.trunk == "imagenet" else []
+# The trunks of LPIPS come first, on the machine that calls: a cluster's nodes may reach no package index.
 
 
 rule lpips_trunks:
@@ -7,15 +6,16 @@ rule lpips_trunks:
         f"{RUN}/lpips_trunks.json",
     log:
         f"{RUN}/logs/lpips_trunks.log",
+    priority: 1000  # the one step that can find no network is not to wait for the trainings
     localrule: True
     conda:
         ENVIRONMENT
     params:
-        code=code_digest("editclip.metrics.lpips_trunks"),
+        code=code_digest("editclip.metrics.fetch_trunks"),
     message:
         "Fetching the ImageNet trunks of LPIPS into the cache"
     shell:
-        "python -m editclip.metrics.lpips_trunks --out {output} 2> >(tee {log} >&2)"
+        "python -m editclip.metrics.fetch_trunks --out {output} 2> >(tee {log} >&2)"
 
 
 # One job scores all edits of one method by all metric families; features, and the scores of a family that nothing has
@@ -27,7 +27,7 @@ rule score:
         bench=f"{RUN}/bench",
         edits=f"{RUN}/edits/{{method}}",
         weights=METRIC_WEIGHTS.values(),
-        trunks=TRUNKS,
+        trunks=trunks_for(CONFIG.metrics.lpips.trunk),
     output:
         [directory(f"{RUN}/scores/{{method}}/{family}") for family in FAMILIES],
     log:

@@ -13,6 +13,7 @@ for _name, _entry in CONFIG.weights.items():
             input:
                 *_starts.values(),
                 triplets=TRIPLETS_INPUT,
+                trunks=trunks_for(_entry.recipe.get("lpips_trunk")),
             output:
                 directory(weights_folder(_name)),
             log:
@@ -52,6 +53,8 @@ for _name, _entry in CONFIG.weights.items():
                 f"{RUN}/logs/fetch_{_name}.log",
             conda:
                 ENVIRONMENT
+            resources:
+                **(asked(None) | {"gpu": 0}),
             params:
                 name=_name,
                 config=as_json(_entry.model_dump(exclude={"starts_from"})),
