@@ -16,7 +16,7 @@ RUN = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONDONTWRITEBYTECODE=
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(INSTALLED) trunks ## install the locked packages and this project into .venv; from here on no network is needed
+setup: $(INSTALLED) trunks ## install the locked packages and this project into .venv, fetch LPIPS's weights into the cache
 
 reproduce: $(INSTALLED) ## the whole run, from nothing to results/table1.csv, on all cores
 	@$(RUN) snakemake --cores all $(ARGS)
@@ -48,7 +48,7 @@ format: $(INSTALLED) ## rewrite Python, notebooks and Snakemake files in the pro
 lock: $(INSTALLED) ## resolve pyproject.toml anew into requirements.lock, environment.yml and launcher.yml; ARGS=--upgrade for newer pins
 	@$(RUN) python workflow/scripts/lock_environment.py $(ARGS)
 
-clean: ## remove results and every cache; .venv stays
+clean: ## remove results and every cache, LPIPS's weights among them; .venv stays
 	rm -rf .snakemake .cache .pytest_cache .mypy_cache .ruff_cache *.egg-info build dist
 	find results -mindepth 1 ! -name .gitkeep -delete
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
-"""Control: the wanted image through the VAE of InstructPix2Pix and back, as sharp as an editor in its latents can be.
+"""Control: the wanted image through the VAE of InstructPix2Pix and back.
 
-What this row loses against the ground truth itself is the decoder's loss, in every column: sharpness above all.
+What this row loses against the ground truth, sharpness above all, is the VAE's doing and no editor's.
 """
 
 from collections.abc import Mapping, Sequence

@@ -42,11 +42,8 @@ def test_every_heavy_job_asks_for_what_the_config_says(project: Project, tmp_pat
 
 
 def test_an_entry_asks_for_what_it_says_and_else_for_what_all_ask(project: Project, tmp_path: Path) -> None:
-    weights, methods = (
-        "weights: {clip: {resources: {memory_gb: 40}}}",
-        "methods: {ip2p: {resources: {minutes: 99}}}",
-    )
-    found = requests(project, tmp_path, weights, methods)
+    large = ["weights: {clip: {resources: {memory_gb: 40}}}", "methods: {ip2p: {resources: {minutes: 99}}}"]
+    found = requests(project, tmp_path, *large)
     assert "mem_mb=40000" in found["train_clip", ""] and "runtime=7" in found["train_clip", ""]
     assert "mem_mb=2500" in found["edit", "ip2p"] and "runtime=99" in found["edit", "ip2p"]
     assert "runtime=99" in found["edit", "editclip"], "which is like ip2p"

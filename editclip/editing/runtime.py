@@ -41,7 +41,7 @@ def measure(work: Work, samples: int, warm_up: int, repeats: int, out: Path) -> 
 
     Args:
         work: method and benchmark.
-        samples: edits to time; all that the benchmark has, when it has fewer.
+        samples: to time; all that the benchmark has, when it has fewer.
         warm_up: edits before them that are not counted: the first ones allocate memory and choose kernels.
         repeats: how often all samples are edited, one round after the other.
         out: folder to fill.
@@ -110,9 +110,9 @@ def main() -> None:
     parser.add_argument("--bench", type=Path, required=True, help="folder with manifest.csv and frames")
     parser.add_argument("--weights", type=stage.weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--base-seed", type=int, required=True, help="the run's seed")
-    parser.add_argument("--samples", type=int, required=True, help="edits to time")
+    parser.add_argument("--samples", type=int, required=True, help="samples to time, spread over the bench")
     parser.add_argument("--warm-up", type=int, required=True, help="edits before them that are not counted")
-    parser.add_argument("--repeats", type=int, required=True, help="how often each is timed")
+    parser.add_argument("--repeats", type=int, required=True, help="how often each of them is timed")
     given = parser.parse_args()
     stage.use_threads(given.threads)
     method, bench = parse_method(given.method), Bench.load(given.bench)

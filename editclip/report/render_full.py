@@ -24,8 +24,8 @@ def pivots(summary: pd.DataFrame, reference: str | None, level: float) -> list[t
     """The full table as readable pieces (title, label, texts).
 
     First the whole bench, metrics × methods: means with half of their interval, differences from the reference row,
-    the spread over seeds. Then, per scope and metric, scope values × methods as means. Intervals of the latter and
-    those for a population of types stand in the CSV.
+    the spread over seeds (of seconds, over repeats). Then, per scope and metric, scope values × methods as means.
+    Intervals of the latter and those for a population of types stand in the CSV.
     """
     whole = summary[summary["scope"] == "all"]
     half, names = (whole["high"] - whole["low"]) / 2, whole["metric"]
@@ -39,7 +39,8 @@ def pivots(summary: pd.DataFrame, reference: str | None, level: float) -> list[t
     repeated = whole[whole["seed_sd"].notna()]
     if len(repeated):
         texts = [cell(sd, name) for name, sd in zip(repeated["metric"], repeated["seed_sd"], strict=True)]
-        pieces.append(("Whole bench: standard deviation over seeds", "seeds", _pivot(repeated, texts, "metric")))
+        sentence = "Whole bench: standard deviation over seeds, of seconds over repeats"
+        pieces.append((sentence, "seeds", _pivot(repeated, texts, "metric")))
     for scope in ("family", "type"):
         for metric in summary["metric"].unique():
             rows = summary[(summary["scope"] == scope) & (summary["metric"] == metric)]
