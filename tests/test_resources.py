@@ -1,5 +1,6 @@
 """What jobs ask of a cluster: the config's own section, and entries that say otherwise."""
 
+import os
 import re
 from pathlib import Path
 
@@ -48,6 +49,21 @@ def test_an_entry_asks_for_what_it_says_and_else_for_what_all_ask(project: Proje
     assert "mem_mb=2500" in found["edit", "ip2p"] and "runtime=99" in found["edit", "ip2p"]
     assert "runtime=99" in found["edit", "editclip"], "which is like ip2p"
     assert "mem_mb=2500" in found["train_vae", ""] and "runtime=7" in found["edit", "copy_query"]
+
+
+def test_a_training_has_as_many_processes_as_gpus_and_else_as_it_says(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = requests(project, tmp_path, "weights: {clip: {resources: {gpus: 4, processes: 3}}}")
+    assert "processes=3" in found["train_clip", ""] and "processes=1" in found["train_vae", ""]
+    driver = tmp_path / "bin" / "nvidia-smi"  # a machine with GPUs has it
+    driver.parent.mkdir()
+    driver.touch(0o755)
+    monkeypatch.setenv("PATH", str(driver.parent), prepend=os.pathsep)
+    plan = project.snakemake("-n", "-p", "--configfile", SMOKE, str(tmp_path / "overlay.yaml"), "--resources", "gpu=4")
+    calls = [line for line in plan.stdout.splitlines() if "-m editclip.training" in line]
+    shared = {re.search(r"weights/(\w+) 2>", call)[1]: re.search(r"--gpus (\d+)", call)[1] for call in calls}
+    assert shared["clip"] == "4" and shared["vae"] == "2"
 
 
 def test_only_the_keys_of_a_request_differ() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from editclip.data.triplets import Triplets
+from editclip.training.draws import Draws
 from editclip.training.exemplars import Batch
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -82,14 +83,14 @@ def map_task(images: Tensor, kind: str, inverse: bool) -> tuple[Tensor, Tensor]:
     return (made, images) if inverse else (images, made)
 
 
-def map_episode(batch: Batch, triplets: Triplets, generator: torch.Generator) -> Episode:
+def map_episode(batch: Batch, triplets: Triplets, draws: Draws) -> Episode:
     """One of the six tasks for each row, all equally likely.
 
     As in the release, exemplars are made from images before an edit, queries from images after one, and the text is
     the image's caption, or the map's name where the map is the answer.
     """
-    count, kinds = len(batch.pairs.indices), list(MAPS)
-    drawn = torch.randint(2 * len(kinds), (count,), generator=generator).tolist()
+    kinds = list(MAPS)
+    drawn = draws.integers(2 * len(kinds)).tolist()
     parts, texts = [], []
     for row, task in enumerate(drawn):
         kind, inverse = kinds[task // 2], task % 2 == 1
@@ -101,7 +102,7 @@ def map_episode(batch: Batch, triplets: Triplets, generator: torch.Generator) ->
     return Episode(before, after, query, answer, texts)
 
 
-def edit_episode(batch: Batch, triplets: Triplets, generator: torch.Generator) -> Episode:
+def edit_episode(batch: Batch, triplets: Triplets, draws: Draws) -> Episode:
     """An edit and another pair that shows the same edit (not in the release); the text is the wanted caption."""
     texts = [triplets.edited_prompts[row] for row in batch.pairs.indices.tolist()]
     return Episode(batch.exemplars.original, batch.exemplars.edited, batch.pairs.original, batch.pairs.edited, texts)

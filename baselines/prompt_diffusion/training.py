@@ -23,6 +23,7 @@ from editclip.patch_vae import load_vae
 from editclip.pipeline_parts import load_part
 from editclip.training import diffusion, loop
 from editclip.training.diffusion import Latents
+from editclip.training.draws import Draws
 from editclip.training.exemplars import Batch, exemplar_draw
 from editclip.training.job import Job
 from editclip.training.text_conditioner import TextConditioner
@@ -36,16 +37,16 @@ def dropped_conditions(uniform: Tensor, recipe: PromptDiffusionRecipe) -> tuple[
 
 def training_loss(
     networks: Networks, latents: Latents, text: TextConditioner, scheduler: DDPMScheduler, recipe: PromptDiffusionRecipe
-) -> Callable[[Batch, torch.Generator], Mapping[str, Tensor]]:
+) -> Callable[[Batch, Draws], Mapping[str, Tensor]]:
     """Denoising loss of the answer, given the query, the exemplar pair and the text."""
     device, controlnet = loop.device(), networks.controlnet
     compose = {"maps": map_episode, "edits": edit_episode}[recipe.tasks]
 
-    def loss(batch: Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
-        episode = compose(batch, latents.triplets, generator)
-        clean = latents.encode(episode.answer).sample(generator) * latents.scaling_factor
-        noised = diffusion.add_noise(scheduler, clean, generator)
-        no_text, no_pair = dropped_conditions(torch.rand(len(clean), generator=generator), recipe)
+    def loss(batch: Batch, draws: Draws) -> Mapping[str, Tensor]:
+        episode = compose(batch, latents.triplets, draws)
+        clean = draws.posterior_sample(latents.encode(episode.answer)) * latents.scaling_factor
+        noised = diffusion.add_noise(scheduler, clean, draws)
+        no_text, no_pair = dropped_conditions(draws.uniform(), recipe)
         before, after, query = (diffusion.to_pixels(images.to(device)) for images in episode[:3])
         pair = torch.cat([before, after], dim=1).masked_fill(no_pair.to(device)[:, None, None, None], 0)
         said = ["" if drop else words for words, drop in zip(episode.texts, no_text.tolist(), strict=True)]
@@ -109,7 +110,11 @@ def validation(
         )
         for name, (alone, joint) in shares.items()
     }
-    return lambda: {name: float(loss(batch, loop.seeded(0, "validation"))["loss"]) for name, loss in losses.items()}
+
+    def value(loss: loop.LossFunction) -> float:
+        return float(loss(batch, Draws.whole(loop.seeded(0, "validation"), count))["loss"])
+
+    return lambda: {name: value(loss) for name, loss in losses.items()}
 
 
 def train(

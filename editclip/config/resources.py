@@ -20,6 +20,13 @@ class Request(Section):
     """GPUs of each job; 0 = it runs beside the job that has one"""
 
 
+class TrainingRequest(Request):
+    """What one training asks for. Several GPUs are given a process each, which share every batch."""
+
+    processes: Count = 1
+    """processes that share a training without a GPU, each with a core of its own"""
+
+
 class Resources(Section):
     """What a job that trains, edits, times or scores asks for, unless its entry has `resources` of its own."""
 
@@ -32,4 +39,6 @@ class Resources(Section):
 
     def asked(self, request: Request | None) -> "Resources":
         """With what the entry says itself."""
-        return self.model_copy(update=request.model_dump(exclude_none=True) if request else {})
+        return self.model_copy(
+            update=request.model_dump(include=set(Resources.model_fields), exclude_none=True) if request else {}
+        )

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from editclip.config.resources import Request
+from editclip.config.resources import TrainingRequest
 from editclip.config.section import Dotted, Name, Section, Text
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -25,7 +25,7 @@ class TrainedWeights(_Weights):
     source: Literal["train"]
     recipe: dict[str, Any]
     """the keys of the kind's recipe, all of them"""
-    resources: Request | None = None
+    resources: TrainingRequest = Field(default_factory=TrainingRequest)
     """what the training asks for; a key that is left out = the section `resources`"""
 
 

@@ -3,12 +3,14 @@ r"""Train one set of weights: the runner of every training.
     python -m editclip.training --kind editclip.recipes.ip2p --recipe JSON --seed N --triplets DIR \
         --from text_to_image=DIR … --out DIR
 
-A training that was broken off goes on from its last checkpoint, which lies in the cache. `accelerate launch -m
-editclip.training …` shares it between several processes.
+A training that was broken off goes on from its last checkpoint, which lies in the cache. `--processes N`, or
+`--gpus N`, shares it between N processes; the threads are those of all together.
 """
 
+import argparse
 import contextlib
 import importlib
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,9 @@ from editclip.config.section import checked
 from editclip.errors import InputError
 from editclip.provenance import code_digest
 from editclip.recipes.kinds import Kind, check_folder, read_kind
+from editclip.recipes.recipe import Recipe
 from editclip.storage import cache_folder, path_digest
+from editclip.training import launch
 from editclip.training.job import Job
 
 
@@ -41,30 +45,15 @@ def _folders(kind: Kind, starts: dict[str, Path], triplets: Path) -> dict[str, P
     return folders
 
 
-def main() -> None:
-    """Train from the command line."""
-    parser = stage.parser(__doc__)
-    parser.add_argument("--kind", required=True, help="dotted name of the recipe module")
-    parser.add_argument("--recipe", type=stage.config_value, required=True, help="inline JSON, or a YAML or JSON file")
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--triplets", type=Path, required=True, help="folder of the training data")
-    starts = "what the kind starts from"
-    parser.add_argument(
-        "--from", dest="starts", type=stage.weights_argument, nargs="*", default=[], metavar="ROLE=FOLDER", help=starts
-    )
-    arguments = parser.parse_args()
-    kind = read_kind(arguments.kind)
-    if kind.training is None or kind.recipe is None:
-        raise InputError(f"{kind.name} cannot be trained here; give its weights as source path or hub")
-    recipe = checked(kind.recipe, arguments.recipe, "recipe")
-    folders = _folders(kind, dict(arguments.starts), arguments.triplets)
-    stage.use_threads(arguments.threads)
-
+def _train(kind: Kind, recipe: Recipe, folders: dict[str, Path], arguments: argparse.Namespace) -> None:
+    """Train in this process, alone or as one of several."""
     import torch
 
     from editclip.training.processes import process_state
 
+    assert kind.training is not None
     training, state = importlib.import_module(kind.training), process_state()
+    stage.use_threads(max(1, arguments.threads // state.num_processes))
     torch.manual_seed(arguments.seed)
     values = recipe.model_dump(mode="json")
     digests = {name: path_digest(folder) for name, folder in folders.items()}
@@ -76,12 +65,41 @@ def main() -> None:
             facts: dict[str, Any] = {"threads": arguments.threads, "seed": arguments.seed, "force": arguments.force}
             context = stage.output_folder(arguments.out, module=kind.training, config=config, inputs=folders, **facts)
             out = stack.enter_context(context)
-        else:  # every process trains and saves, one of them for good
+        else:  # all train, and what the others may save is dropped
             out = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         weights = {role: folders[role] for role in kind.starts_from}
-        job = Job(recipe, arguments.seed, arguments.triplets, weights, out, checkpoints)
-        training.run(job)
-        check_folder(kind, out)
+        training.run(Job(recipe, arguments.seed, arguments.triplets, weights, out, checkpoints))
+        if state.is_main_process:
+            check_folder(kind, out)
+
+
+def main() -> None:
+    """Train from the command line."""
+    parser = stage.parser(__doc__)
+    parser.add_argument("--kind", required=True, help="dotted name of the recipe module")
+    parser.add_argument("--recipe", type=stage.config_value, required=True, help="inline JSON, or a YAML or JSON file")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--triplets", type=Path, required=True, help="folder of the training data")
+    starts = "what the kind starts from"
+    parser.add_argument(
+        "--from", dest="starts", type=stage.weights_argument, nargs="*", default=[], metavar="ROLE=FOLDER", help=starts
+    )
+    shared = "processes that share the training on the CPU, and its threads (default: 1)"
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help=shared)
+    each = "GPUs, with a process each, that share the training (default: 0, which takes one if there is one)"
+    parser.add_argument("--gpus", type=int, default=0, metavar="N", help=each)
+    arguments = parser.parse_args()
+    processes = arguments.gpus or arguments.processes
+    kind = read_kind(arguments.kind)
+    if kind.training is None or kind.recipe is None:
+        raise InputError(f"{kind.name} cannot be trained here; give its weights as source path or hub")
+    recipe = checked(kind.recipe, arguments.recipe, "recipe")
+    folders = _folders(kind, dict(arguments.starts), arguments.triplets)
+    if processes > 1 and not launch.started():
+        launch.start(processes, "editclip.training", sys.argv[1:])
+    else:
+        with launch.one_of_several():
+            _train(kind, recipe, folders, arguments)
 
 
 if __name__ == "__main__":

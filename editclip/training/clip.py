@@ -22,7 +22,9 @@ from editclip.errors import InputError
 from editclip.recipes.clip import CLIPRecipe
 from editclip.training import loop
 from editclip.training.clip_export import export_clip, transformers_config
+from editclip.training.draws import Draws
 from editclip.training.job import Job, build
+from editclip.training.processes import gathered
 
 
 def normalised(images: Tensor) -> Tensor:
@@ -112,15 +114,16 @@ def training_loss(model: CLIP, captions: Captions, recipe: CLIPRecipe) -> loop.L
     wordings = paraphrases(captions.triplets) if recipe.paraphrase_weight > 0 else []
     spoken = Texts([text for texts in wordings for text in texts] or [""], model.context_length)
 
-    def loss(batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Mapping[str, Tensor]:
+    def loss(batch: tuple[Tensor, Tensor], draws: Draws) -> Mapping[str, Tensor]:
         images, numbers = batch
         scale = model.logit_scale.exp().clamp(max=100)
-        texts = text_features(model, captions.texts.tokens[numbers].to(device))
-        caption = contrastive_loss(scale, image_features(model, images.to(device)), texts, numbers.to(device))
+        seen = gathered(image_features(model, images.to(device)))
+        texts = gathered(text_features(model, captions.texts.tokens[numbers].to(device)))
+        caption = contrastive_loss(scale, seen, texts, gathered(numbers.to(device)))
         if not wordings:
             return {"loss": caption}
-        chosen = torch.randperm(len(wordings), generator=generator)[: recipe.paraphrase_edits]
-        pick = random.Random(int(torch.randint(2**31, (), generator=generator)))
+        chosen = torch.randperm(len(wordings), generator=draws.generator)[: recipe.paraphrase_edits]
+        pick = random.Random(int(torch.randint(2**31, (), generator=draws.generator)))
         pairs = [pick.sample(wordings[edit], 2) for edit in chosen.tolist()]
         said = spoken.numbers([text for pair in zip(*pairs, strict=True) for text in pair])
         left, right = text_features(model, spoken.tokens[said].to(device)).chunk(2)

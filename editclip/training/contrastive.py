@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.nn.functional import all_gather
 from torch.nn.functional import cross_entropy
 
 from editclip.data.triplets import Triplets
@@ -18,8 +17,9 @@ from editclip.errors import InputError
 from editclip.model import Clip, EditCLIP, pair_pixels, widened
 from editclip.recipes.contrastive import ContrastiveRecipe
 from editclip.training import loop
+from editclip.training.draws import Draws
 from editclip.training.job import Job
-from editclip.training.processes import process_state
+from editclip.training.processes import gathered
 
 MAXIMUM_SCALE = 100.0  # CLIP's bound on the logit scale
 VALIDATION_BATCH = 256  # negatives of the validation loss (official: one loader batch)
@@ -31,18 +31,6 @@ def info_nce(scale: Tensor, edits: Tensor, texts: Tensor) -> Tensor:
     logits = scale * edits @ texts.T
     targets = torch.arange(len(logits), device=logits.device)
     return (cross_entropy(logits, targets) + cross_entropy(logits.T, targets)) / 2
-
-
-def gathered(features: Tensor) -> Tensor:
-    """The features of all processes, so that each one's rows are negatives of all others'.
-
-    Gradients flow back to the process a row came from, summed over the processes' equal losses. `loop.fit` averages
-    over processes, so the update is that of one process with the whole batch. (The official code lets gradients
-    through its own rows only and thus gets 1/processes of it, which Adam cancels but for its epsilon.)
-    """
-    if process_state().num_processes == 1:
-        return features
-    return torch.cat(all_gather(features))
 
 
 def distinct_batches(edits: Sequence[str], batch_size: int, power: float, seed: int) -> Callable[[int], Tensor]:
@@ -113,7 +101,7 @@ def trainable(encoder: EditCLIP, recipe: ContrastiveRecipe) -> list[loop.Group]:
 def training_loss(encoder: EditCLIP, instructions: Instructions) -> loop.LossFunction:
     """InfoNCE over the batch of all processes."""
 
-    def loss(batch: tuple[Tensor, Tensor, Tensor], generator: torch.Generator) -> Mapping[str, Tensor]:
+    def loss(batch: tuple[Tensor, Tensor, Tensor], draws: Draws) -> Mapping[str, Tensor]:
         before, after, numbers = batch
         pixels = pair_pixels(before.to(encoder.device), after.to(encoder.device), encoder.processor)
         edits = gathered(encoder.image_features(pixels))

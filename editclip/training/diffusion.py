@@ -21,6 +21,7 @@ from torch.nn import functional
 from editclip.data.triplets import Triplets
 from editclip.errors import InputError
 from editclip.patch_vae import PatchVAE
+from editclip.training.draws import Draws
 from editclip.training.loop import seeded
 from editclip.training.text_conditioner import TextConditioner
 
@@ -88,11 +89,9 @@ class Latents:
         """Decode the images of some rows: the `load` of `loop.fit`."""
         return Batch(indices, *self.triplets.batch(indices.tolist()))
 
-    def latents(
-        self, side: Side, batch: Batch | Tensor, generator: torch.Generator, flips: Tensor | None = None
-    ) -> Tensor:
+    def latents(self, side: Side, batch: Batch | Tensor, draws: Draws, flips: Tensor | None = None) -> Tensor:
         """Scaled posterior samples B×C×h×w of one side's images; `flips` (B booleans) mirrors some horizontally."""
-        return self.posterior(side, batch, flips).sample(generator) * self.scaling_factor
+        return draws.posterior_sample(self.posterior(side, batch, flips)) * self.scaling_factor
 
     def image_condition(self, side: Side, batch: Batch | Tensor, flips: Tensor | None = None) -> Tensor:
         """Unscaled posterior modes B×C×h×w of one side's images."""
@@ -143,27 +142,24 @@ class Noised(NamedTuple):
     timesteps: Tensor
 
 
-def draw_timesteps(total: int, count: int, how: Timesteps, generator: torch.Generator) -> Tensor:
-    """`count` timesteps (int64) in [0, total).
+def draw_timesteps(total: int, how: Timesteps, draws: Draws) -> Tensor:
+    """One timestep (int64) in [0, total) for each row.
 
     Args:
         total: timesteps of the schedule.
-        count: how many to draw.
         how: "uniform"; or "cubic", ⌊(1 - u³) total⌋ with uniform u in [0, 1), which favours much noise: there a model
             has its condition alone to go by (T2I-Adapter, https://arxiv.org/abs/2302.08453, section 3.4).
-        generator: on the CPU.
+        draws: the rows' random numbers.
     """
     if how == "uniform":
-        return torch.randint(total, (count,), generator=generator)
-    return ((1 - torch.rand(count, generator=generator) ** 3) * total).long().clamp(max=total - 1)
+        return draws.integers(total)
+    return ((1 - draws.uniform() ** 3) * total).long().clamp(max=total - 1)
 
 
-def add_noise(
-    scheduler: DDPMScheduler, latents: Tensor, generator: torch.Generator, timesteps: Timesteps = "uniform"
-) -> Noised:
-    """Noise `latents` at one timestep for each sample; see `draw_timesteps`."""
-    drawn = draw_timesteps(scheduler.config.num_train_timesteps, len(latents), timesteps, generator).to(latents.device)
-    noise = torch.randn(latents.shape, generator=generator).to(latents)
+def add_noise(scheduler: DDPMScheduler, latents: Tensor, draws: Draws, timesteps: Timesteps = "uniform") -> Noised:
+    """Noise the `latents` of some rows at one timestep each; see `draw_timesteps`."""
+    drawn = draw_timesteps(scheduler.config.num_train_timesteps, timesteps, draws).to(latents.device)
+    noise = draws.normal(*latents.shape[1:]).to(latents)
     return Noised(latents, noise, scheduler.add_noise(latents, noise, drawn), drawn)
 
 
@@ -201,25 +197,25 @@ def denoising_loss(scheduler: DDPMScheduler, output: Tensor, noised: Noised) -> 
     return functional.mse_loss(output.float(), training_target(scheduler, noised).float())
 
 
-def dropped_conditions(count: int, probability: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Which samples lose their edit condition and which their image condition (two B-long boolean tensors).
+def dropped_conditions(probability: float, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Which rows lose their edit condition and which their image condition (two boolean tensors, one value a row).
 
-    One uniform u per sample, p = `probability`: edit if u < 2p, image if p ≤ u < 3p; hence p of the samples lose the
+    One uniform u per row, p = `probability`: edit if u < 2p, image if p ≤ u < 3p; hence p of the rows lose the
     edit only, p both, p the image only (InstructPix2Pix §3.2.1; EditCLIP keeps it with p = 0.05).
     """
-    uniform = torch.rand(count, generator=generator)
+    uniform = draws.uniform()
     return uniform < 2 * probability, (uniform >= probability) & (uniform < 3 * probability)
 
 
 def validation_loss(
-    loss: Callable[[Batch, torch.Generator], Mapping[str, Tensor]], latents: Latents, examples: int
+    loss: Callable[[Batch, Draws], Mapping[str, Tensor]], latents: Latents, examples: int
 ) -> Callable[[], Mapping[str, float]]:
     """A `validate` for `loop.fit`: a training loss over the first rows of a split, with the same noise each time."""
     parts = torch.arange(min(examples, len(latents.triplets))).split(64)
 
     def validate() -> Mapping[str, float]:
         generator = seeded(0, "validation")
-        values = [float(loss(latents.load(part), generator)["loss"]) * len(part) for part in parts]
+        values = [float(loss(latents.load(p), Draws.whole(generator, len(p)))["loss"]) * len(p) for p in parts]
         return {"loss": sum(values) / sum(map(len, parts))}
 
     return validate

@@ -29,6 +29,7 @@ from editclip.recipes.exemplar_diffusion import ExemplarDiffusionRecipe
 from editclip.storage import path_digest
 from editclip.training import diffusion, loop
 from editclip.training.diffusion import Latents
+from editclip.training.draws import Draws
 from editclip.training.exemplars import Batch, exemplar_draw, mirrored
 from editclip.training.job import Job
 
@@ -87,33 +88,35 @@ def training_loss(
     """Denoising loss plus weighted LPIPS, as a `loop.LossFunction` on a `Batch`."""
     scheduler, device = parts.scheduler, loop.device()
 
-    def perceptual(output: Tensor, noised: diffusion.Noised, originals: Tensor) -> Tensor:
-        part = slice(max(1, round(recipe.lpips_share * len(output))))
-        some = diffusion.Noised(*(value[part] for value in noised))
-        clean = diffusion.predicted_original(scheduler, output[part], some) / latents.scaling_factor
+    def perceptual(output: Tensor, noised: diffusion.Noised, originals: Tensor, draws: Draws) -> Tensor:
+        count = max(1, round(recipe.lpips_share * draws.total))  # the first rows of the whole batch
+        part = draws.rows < count
+        if not part.any():
+            return output.new_zeros(())
+        some = diffusion.Noised(*(value[part.to(value.device)] for value in noised))
+        clean = diffusion.predicted_original(scheduler, output[part.to(device)], some) / latents.scaling_factor
         images = latents.vae.decode(clean.to(latents.vae.dtype)).sample
         references = diffusion.to_pixels(originals[part].to(device))
         assert parts.lpips is not None
-        return perceptual_distance(parts.lpips, images, references, recipe.lpips_resolution)
+        distance = perceptual_distance(parts.lpips, images, references, recipe.lpips_resolution)
+        # The mean over the rows here of what the others count for nothing in: over all parts, the mean of the first.
+        return distance * (int(part.sum()) * draws.total / (count * len(part)))
 
-    def loss(batch: Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
-        count = len(batch.pairs.indices)
-        flips = torch.rand(count, generator=generator) < recipe.flip_probability
-        clean = latents.latents("edited", batch.pairs, generator, flips)
-        noised = diffusion.add_noise(scheduler, clean, generator, recipe.timesteps)
+    def loss(batch: Batch, draws: Draws) -> Mapping[str, Tensor]:
+        flips = draws.uniform() < recipe.flip_probability
+        clean = latents.latents("edited", batch.pairs, draws, flips)
+        noised = diffusion.add_noise(scheduler, clean, draws, recipe.timesteps)
         condition = latents.image_condition("original", batch.pairs, flips)
         before, after = (mirrored(images.to(device), flips) for images in batch.exemplars[1:])
         tokens = parts.projection(parts.conditioning.tokens(parts.encoder, parts.processor, before, after))
-        no_edit, no_image = (
-            lost.to(device) for lost in diffusion.dropped_conditions(count, recipe.condition_dropout, generator)
-        )
+        no_edit, no_image = (lost.to(device) for lost in diffusion.dropped_conditions(recipe.condition_dropout, draws))
         tokens = tokens.masked_fill(no_edit[:, None, None], 0)  # the null edit, after the projection's norm
         condition = condition.masked_fill(no_image[:, None, None, None], 0)
         output = parts.unet(torch.cat([noised.noisy, condition], dim=1), noised.timesteps, tokens).sample
         denoising = diffusion.denoising_loss(scheduler, output, noised)
         if parts.lpips is None:
             return {"loss": denoising}
-        distance = perceptual(output, noised, mirrored(batch.pairs.original, flips))
+        distance = perceptual(output, noised, mirrored(batch.pairs.original, flips), draws)
         finite = bool(torch.isfinite(distance))  # half precision can overflow where hardly any signal is left
         total = denoising + recipe.lpips_weight * distance if finite else denoising
         return {"loss": total, "denoising": denoising, "lpips": distance.nan_to_num(0, 0, 0)}
@@ -128,11 +131,11 @@ def validation(parts: Parts, held_out: Latents, recipe: ExemplarDiffusionRecipe)
     """
     loss = training_loss(parts, held_out, recipe)
 
-    def own(pairs: diffusion.Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
-        return loss(Batch(pairs, pairs), generator)
+    def own(pairs: diffusion.Batch, draws: Draws) -> Mapping[str, Tensor]:
+        return loss(Batch(pairs, pairs), draws)
 
-    def other(pairs: diffusion.Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
-        return loss(Batch(pairs, diffusion.Batch(*(value.roll(1, 0) for value in pairs))), generator)
+    def other(pairs: diffusion.Batch, draws: Draws) -> Mapping[str, Tensor]:
+        return loss(Batch(pairs, diffusion.Batch(*(value.roll(1, 0) for value in pairs))), draws)
 
     runs = {
         "": diffusion.validation_loss(own, held_out, recipe.validation_examples),

@@ -21,6 +21,7 @@ from editclip.recipes.ip2p import IP2PRecipe
 from editclip.storage import write_json
 from editclip.training import diffusion, loop
 from editclip.training.diffusion import Latents
+from editclip.training.draws import Draws
 from editclip.training.job import Job
 from editclip.training.text_conditioner import TextConditioner
 
@@ -41,13 +42,12 @@ def training_loss(
     """Denoising loss of the edited image, given the original one and the instruction."""
     prompts = latents.triplets.edit_prompts
 
-    def loss(batch: diffusion.Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
-        count = len(batch.indices)
-        flips = torch.rand(count, generator=generator) < 0.5 if recipe.random_flip else None
-        clean = latents.latents("edited", batch, generator, flips)
-        noised = diffusion.add_noise(scheduler, clean, generator, recipe.timesteps)
+    def loss(batch: diffusion.Batch, draws: Draws) -> Mapping[str, Tensor]:
+        flips = draws.uniform() < 0.5 if recipe.random_flip else None
+        clean = latents.latents("edited", batch, draws, flips)
+        noised = diffusion.add_noise(scheduler, clean, draws, recipe.timesteps)
         image = latents.image_condition("original", batch, flips)
-        no_text, no_image = diffusion.dropped_conditions(count, recipe.condition_dropout, generator)
+        no_text, no_image = diffusion.dropped_conditions(recipe.condition_dropout, draws)
         said = ["" if drop else prompts[i] for i, drop in zip(batch.indices.tolist(), no_text.tolist(), strict=True)]
         image = image.masked_fill(no_image.to(image.device)[:, None, None, None], 0)
         output = unet(torch.cat([noised.noisy, image], dim=1), noised.timesteps, text(said)).sample

@@ -2,7 +2,8 @@
 
 Everything random in step t comes from generators seeded by (seed, t), so a resumed run needs no generator state: model,
 optimiser, moving average and step number are the whole checkpoint, and a run that was broken off ends bitwise equal to
-an unbroken one (same machine, same threads).
+an unbroken one (same machine, same threads, same number of processes). Processes and microbatches cut a batch, but not
+its random numbers (`editclip.training.draws`), so that they change an update only by rounding.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,13 +18,14 @@ from tqdm import tqdm
 from editclip.errors import InputError
 from editclip.recipes.recipe import GradientRecipe
 from editclip.storage import digest
+from editclip.training.draws import Draws
 from editclip.training.processes import process_state
 from editclip.training.run_state import Group, RunState
 
 __all__ = ["Group", "LossFunction", "decay_groups", "device", "fit", "seeded", "shuffled_batches"]
 
-# (one loaded batch, generator of the step on the CPU) -> named scalars; "loss" is minimised, all are logged
-LossFunction = Callable[[Any, torch.Generator], Mapping[str, Tensor]]
+# (some loaded rows of a batch, their random numbers) -> named scalars; "loss" is minimised, all are logged
+LossFunction = Callable[[Any, Draws], Mapping[str, Tensor]]
 
 
 def device() -> torch.device:
@@ -86,10 +88,11 @@ def fit(
     """Train `modules` in place for `recipe.steps` AdamW updates, resuming from `checkpoints` when there is one.
 
     With several processes (`accelerate launch`) each computes its share of every batch and gradients are averaged, so
-    a loss that is a mean over examples gives the same update as one process.
+    a loss that is a mean over the batch's rows gives the same update as one process.
 
     Args:
-        loss: the training loss of one loaded batch; every random number it needs comes from its generator.
+        loss: the training loss of some loaded rows of a batch, their mean; every random number it needs comes from its
+            second argument.
         groups: parameters to train.
         recipe: steps, batch size, optimiser and so on.
         modules: what is trained, by name; saved in checkpoints, in training mode inside `loss`, in evaluation mode
@@ -104,13 +107,17 @@ def fit(
             None = one list of all parameters.
 
     Raises:
-        InputError: the loss is no longer finite.
+        InputError: the loss is no longer finite, or the processes' shares of a batch are not equal.
     """
+    processes = process_state().num_processes
+    if recipe.batch_size % processes:
+        raise InputError(
+            f"batch_size {recipe.batch_size} cannot be shared evenly by {processes} processes: make it a multiple"
+        )
     run = RunState(groups, recipe, modules, checkpoints, clipped)
     with tqdm(total=recipe.steps, initial=run.step, disable=not run.main, mininterval=1) as bar:
         for parts in _batches(draw, load, range(run.step, recipe.steps), recipe):
-            generator = seeded(seed, "step", run.step, process_state().process_index)
-            run.update(_accumulate_gradients(loss, parts, generator, run))
+            run.update(_accumulate_gradients(loss, parts, seed, run))
             bar.update()
             if run.step % recipe.log_every == 0 or run.step == recipe.steps:
                 bar.set_postfix(run.report(validate))
@@ -118,14 +125,17 @@ def fit(
 
 
 def _accumulate_gradients(
-    loss: LossFunction, parts: list[tuple[float, Any]], generator: torch.Generator, run: RunState
+    loss: LossFunction, parts: list[tuple[Tensor, Any]], seed: int, run: RunState
 ) -> dict[str, Tensor]:
-    """Forward and backward over `parts` (share of the batch, loaded microbatch); the means of the named scalars."""
+    """Forward and backward over `parts` (rows of the batch, loaded microbatch); the means of the named scalars."""
+    total, mine = run.recipe.batch_size, sum(len(rows) for rows, _ in parts)
     dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[run.recipe.precision]
     means: dict[str, Tensor] = {}
-    for share, batch in parts:
+    for rows, batch in parts:
+        share = len(rows) / mine
+        generator = seeded(seed, "step", run.step, 0)  # the 0 has no meaning left, but decides the numbers of old runs
         with torch.autocast(device().type, dtype=dtype, enabled=dtype is not None):
-            values = loss(batch, generator)
+            values = loss(batch, Draws(generator, rows, total))
         run.scaler.scale(values["loss"] * share).backward()
         for name, value in values.items():
             means[name] = means.get(name, 0) + value.detach() * share
@@ -134,20 +144,21 @@ def _accumulate_gradients(
 
 def _batches(
     draw: Callable[[int], Tensor], load: Callable[[Tensor], Any], steps: range, recipe: GradientRecipe
-) -> Iterator[list[tuple[float, Any]]]:
-    """Loaded microbatches of each step with their share of the batch, loaded one step ahead."""
+) -> Iterator[list[tuple[Tensor, Any]]]:
+    """This process's microbatches of each step: their rows of the batch, and what is loaded, one step ahead."""
     state = process_state()
+    mine = torch.arange(recipe.batch_size)[state.process_index :: state.num_processes]
+    parts = mine.split(recipe.microbatch_size or len(mine))
 
-    def loaded(step: int) -> list[tuple[float, Any]]:
-        mine = draw(step)[state.process_index :: state.num_processes]
-        parts = mine.split(recipe.microbatch_size or max(len(mine), 1))
-        return [(len(part) / len(mine), load(part)) for part in parts]
+    def loaded(step: int) -> list[tuple[Tensor, Any]]:
+        batch = draw(step)
+        return [(rows, load(batch[rows])) for rows in parts]
 
     with ThreadPoolExecutor(1) as worker:
         ahead = worker.submit(loaded, steps.start) if steps else None
         for step in steps:
             assert ahead is not None
-            parts = ahead.result()
+            loaded_parts = ahead.result()
             if step + 1 < steps.stop:
                 ahead = worker.submit(loaded, step + 1)
-            yield parts
+            yield loaded_parts

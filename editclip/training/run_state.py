@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import reduce
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -19,7 +18,7 @@ from editclip.errors import InputError
 from editclip.recipes.recipe import GradientRecipe
 from editclip.storage import atomic_file
 from editclip.training.learning_rate import learning_rate_factor
-from editclip.training.processes import process_state
+from editclip.training.processes import averaged, process_state
 
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
@@ -83,10 +82,9 @@ class RunState:
 
     def update(self, values: Mapping[str, Tensor]) -> None:
         """One AdamW update from the accumulated gradients; `values` are kept for the next log line."""
-        if process_state().num_processes > 1:
-            for parameter in self.parameters:
-                if parameter.grad is not None:
-                    parameter.grad = reduce(parameter.grad, "mean")
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad = averaged(parameter.grad)
         factor = learning_rate_factor(self.step, self.recipe)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
@@ -104,7 +102,7 @@ class RunState:
 
     def report(self, validate: Callable[[], Mapping[str, float]] | None) -> dict[str, float]:
         """Log means since the last report, validate and write a checkpoint when due; the scalars logged."""
-        line = {key: torch.stack([v[key] for v in self.totals]).mean().item() for key in self.totals[0]}
+        line = {key: averaged(torch.stack([v[key] for v in self.totals]).mean()).item() for key in self.totals[0]}
         self.totals.clear()
         if not math.isfinite(line["loss"]):
             raise InputError(f"training diverged: the loss is {line['loss']} at step {self.step}; lower learning_rate")

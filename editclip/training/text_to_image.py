@@ -16,6 +16,7 @@ from editclip.patch_vae import load_vae
 from editclip.recipes.text_to_image import TextToImageRecipe
 from editclip.training import diffusion, loop
 from editclip.training.diffusion import Latents
+from editclip.training.draws import Draws
 from editclip.training.job import Job, build
 from editclip.training.text_conditioner import TextConditioner
 
@@ -27,13 +28,14 @@ def training_loss(
     scheduler = diffusion.training_scheduler(recipe.prediction_type)
     triplets = latents.triplets
 
-    def loss(batch: diffusion.Batch, generator: torch.Generator) -> Mapping[str, Tensor]:
-        clean = torch.cat([latents.latents("original", batch, generator), latents.latents("edited", batch, generator)])
+    def loss(batch: diffusion.Batch, draws: Draws) -> Mapping[str, Tensor]:
+        clean = torch.cat([latents.latents("original", batch, draws), latents.latents("edited", batch, draws)])
+        both = draws.repeated(2)
         rows = batch.indices.tolist()
         captions = [triplets.original_prompts[i] for i in rows] + [triplets.edited_prompts[i] for i in rows]
-        dropped = torch.rand(len(captions), generator=generator) < recipe.caption_dropout
+        dropped = both.uniform() < recipe.caption_dropout
         said = ["" if drop else caption for caption, drop in zip(captions, dropped.tolist(), strict=True)]
-        noised = diffusion.add_noise(scheduler, clean, generator)
+        noised = diffusion.add_noise(scheduler, clean, both)
         output = unet(noised.noisy, noised.timesteps, text(said)).sample
         return {"loss": diffusion.denoising_loss(scheduler, output, noised)}
 

@@ -16,6 +16,7 @@ from editclip.patch_vae import PatchVAE
 from editclip.recipes.vae import VAERecipe
 from editclip.training import loop
 from editclip.training.diffusion import pooled_psnr, to_pixels
+from editclip.training.draws import Draws
 from editclip.training.job import Job, build
 
 STATISTICS_IMAGES = 4096  # images behind the principal components and the latents' mean and deviation
@@ -24,10 +25,10 @@ STATISTICS_IMAGES = 4096  # images behind the principal components and the laten
 def training_loss(vae: PatchVAE | AutoencoderKL, recipe: VAERecipe) -> loop.LossFunction:
     """Reconstruction from a posterior sample, plus the divergence."""
 
-    def loss(images: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
+    def loss(images: Tensor, draws: Draws) -> Mapping[str, Tensor]:
         pixels = to_pixels(images.to(loop.device()))
         (posterior,) = vae.encode(pixels, return_dict=False)
-        (decoded,) = vae.decode(posterior.sample(generator), return_dict=False)
+        (decoded,) = vae.decode(draws.posterior_sample(posterior), return_dict=False)
         l1, mse, kl = functional.l1_loss(decoded, pixels), functional.mse_loss(decoded, pixels), posterior.kl().mean()
         total = recipe.l1_weight * l1 + recipe.mse_weight * mse + recipe.kl_weight * kl
         return {"loss": total, "l1": l1, "mse": mse, "kl": kl}

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from editclip.training.draws import Draws
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
 
 import training_toys as toys
@@ -93,7 +95,7 @@ def test_one_step_equals_one_written_out(base: Path, batch: Batch, task: str, pr
     latents, seen = Latents(vae, Pairs(), cache=False), []
     networks.unet.register_forward_pre_hook(lambda module, inputs: seen.extend(inputs))
     found = training_loss(networks, latents, text, scheduler, recipe(tasks=task))(
-        batch, torch.Generator().manual_seed(4)
+        batch, Draws.whole(torch.Generator().manual_seed(4), COUNT)
     )["loss"]
     noisy, timesteps, states = seen
 
@@ -147,7 +149,8 @@ def test_a_lost_pair_is_grey_and_a_lost_text_empty(base: Path, batch: Batch) -> 
     networks.controlnet.controlnet_cond_embedding.conv_in.register_forward_pre_hook(lambda m, i: seen.append(i[0]))
     networks.unet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2]))
     losing = recipe(text_dropout=0.0, joint_dropout=1.0)
-    training_loss(networks, Latents(vae, Pairs(), cache=False), text, scheduler, losing)(batch, torch.Generator())
+    loss = training_loss(networks, Latents(vae, Pairs(), cache=False), text, scheduler, losing)
+    loss(batch, Draws.whole(torch.Generator(), COUNT))
     assert not seen[0].any() and torch.equal(seen[1], text([""] * COUNT))
 
 

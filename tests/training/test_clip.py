@@ -14,6 +14,7 @@ from editclip.data.triplets import Triplets
 from editclip.errors import InputError
 from editclip.training import clip
 from editclip.training.clip_export import export_clip, transformers_config
+from editclip.training.draws import Draws
 
 TEXTS = ["make it  Snowy!", "a red ball", "turn the star into a heart and put a desert in the background"]
 
@@ -103,7 +104,7 @@ def test_paraphrases_need_edit_ids(triplets: Path) -> None:
     recipe = checked(clip.CLIPRecipe, {**toys.CLIP, "paraphrase_weight": 0})
     model, _, _ = open_clip_model()
     loss = clip.training_loss(model, clip.Captions(split, 77), recipe)
-    values = loss(clip.Captions(split, 77).batch(torch.arange(8)), torch.Generator())
+    values = loss(clip.Captions(split, 77).batch(torch.arange(8)), Draws.whole(torch.Generator(), 8))
     assert list(values) == ["loss"]
 
 

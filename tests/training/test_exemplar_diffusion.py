@@ -21,6 +21,7 @@ from editclip.pipeline import EditCLIPPipeline
 from editclip.projection import ImageProjModel
 from editclip.storage import path_digest
 from editclip.training import contrastive, diffusion, exemplar_diffusion
+from editclip.training.draws import Draws
 from editclip.training.exemplar_diffusion import ExemplarDiffusionRecipe, Parts, start_unet, training_loss
 from editclip.training.exemplars import Batch, exemplar_draw
 
@@ -126,7 +127,9 @@ def batch(latents: diffusion.Latents) -> Batch:
 
 
 def run(parts: Parts, latents: diffusion.Latents, **changes: Any) -> dict[str, Tensor]:
-    return dict(training_loss(parts, latents, recipe(**changes))(batch(latents), torch.Generator().manual_seed(1)))
+    some = batch(latents)
+    draws = Draws.whole(torch.Generator().manual_seed(1), len(some.pairs.indices))
+    return dict(training_loss(parts, latents, recipe(**changes))(some, draws))
 
 
 def modes(latents: diffusion.Latents, images: Tensor) -> Tensor:

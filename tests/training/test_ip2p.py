@@ -12,6 +12,7 @@ from editclip.data.triplets import Triplets
 from editclip.patch_vae import load_vae
 from editclip.training import diffusion, ip2p
 from editclip.training.diffusion import Latents
+from editclip.training.draws import Draws
 from editclip.training.loop import seeded
 from editclip.training.text_conditioner import TextConditioner
 
@@ -59,7 +60,8 @@ def test_the_loss_against_the_published_algorithm(
     recipe = checked(ip2p.IP2PRecipe, {**toys.IP2P, "random_flip": False, "condition_dropout": 0.2})
     latents, rows = Latents(vae, split, cache=True), torch.arange(24)
     scheduler = diffusion.training_scheduler(kind)
-    loss = ip2p.training_loss(wide, latents, text, scheduler, recipe)(latents.load(rows), seeded(5))["loss"]
+    draws = Draws.whole(seeded(5), len(rows))
+    loss = ip2p.training_loss(wide, latents, text, scheduler, recipe)(latents.load(rows), draws)["loss"]
 
     generator = seeded(5)
     queries, edits = (images.float() / 127.5 - 1 for images in split.batch(rows.tolist()))
@@ -90,8 +92,8 @@ def test_flips_mirror_both_images_of_a_pair(foundations: Path, triplets: Path, u
     flips = (torch.rand(8, generator=generator) < 0.5)[:, None, None, None]
     assert 0 < flips.sum() < 8
     mirrored = diffusion.Batch(batch.indices, *(torch.where(flips, i.flip(-1), i) for i in batch[1:]))
-    expected = ip2p.training_loss(wide, latents, text, scheduler, plain)(mirrored, generator)["loss"]
-    loss = ip2p.training_loss(wide, latents, text, scheduler, flipped)(batch, seeded(1))["loss"]
+    expected = ip2p.training_loss(wide, latents, text, scheduler, plain)(mirrored, Draws.whole(generator, 8))["loss"]
+    loss = ip2p.training_loss(wide, latents, text, scheduler, flipped)(batch, Draws.whole(seeded(1), 8))["loss"]
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
 
 

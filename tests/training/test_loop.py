@@ -13,6 +13,7 @@ from editclip.config.section import checked
 from editclip.errors import InputError
 from editclip.recipes.recipe import GradientRecipe
 from editclip.training import loop
+from editclip.training.draws import Draws
 from editclip.training.learning_rate import learning_rate_factor
 
 INPUTS = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
@@ -31,12 +32,12 @@ def noisy_loss(model: nn.Module, stop: int | None = None) -> loop.LossFunction:
     """A loss that draws random numbers; it breaks off in call `stop`."""
     calls = 0
 
-    def loss(indices: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
+    def loss(indices: Tensor, draws: Draws) -> Mapping[str, Tensor]:
         nonlocal calls
         calls += 1
         if calls == stop:
             raise KeyboardInterrupt
-        noise = torch.randn(len(indices), 5, generator=generator)
+        noise = draws.normal(5)
         return {"loss": model(INPUTS[indices] + noise).square().mean()}
 
     return loss
@@ -101,7 +102,8 @@ def test_a_step_is_adamw_with_clipping_warmup_and_no_decay_of_biases(tmp_path: P
     draw = loop.shuffled_batches(len(INPUTS), recipe.batch_size, 0)
     moments = {name: [torch.zeros_like(p), torch.zeros_like(p)] for name, p in twin.named_parameters()}
     for step, rate in enumerate([0.005, 0.01]):
-        loss = noisy_loss(twin)(draw(step), loop.seeded(0, "step", step, 0))["loss"]
+        draws = Draws.whole(loop.seeded(0, "step", step, 0), 4)
+        loss = noisy_loss(twin)(draw(step), draws)["loss"]
         gradients = dict(zip(moments, torch.autograd.grad(loss, list(twin.parameters())), strict=True))
         norm = math.sqrt(sum(float(g.square().sum()) for g in gradients.values()))
         assert norm > 0.1
@@ -142,9 +144,9 @@ def test_the_average_follows_its_closed_form(tmp_path: Path) -> None:
     trace: list[Tensor] = []
     loss = noisy_loss(plain)
 
-    def traced(indices: Tensor, generator: torch.Generator) -> Mapping[str, Tensor]:
+    def traced(indices: Tensor, draws: Draws) -> Mapping[str, Tensor]:
         trace.append(plain.weight.detach().clone())
-        return loss(indices, generator)
+        return loss(indices, draws)
 
     fit(plain, tmp_path / "plain", make_recipe(steps=5), traced)
     trace.append(plain.weight.detach().clone())

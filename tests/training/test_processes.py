@@ -1,63 +1,142 @@
-"""Two processes must make the updates that one makes."""
+"""Two processes must make the updates that one makes, in every training that a run has."""
 
+import json
 import os
+import signal
 import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch._dynamo  # optimisers import it, which takes seconds: once here rather than in every forked process
 import training_toys as toys
 from accelerate import PartialState
-from torch import multiprocessing, nn
+from safetensors.torch import load_file
+from torch import multiprocessing
 
-from editclip.config.section import checked
-from editclip.recipes.recipe import GradientRecipe
-from editclip.training import loop
+from editclip.config.tree import read_config
+from editclip.provenance import ROOT
+from editclip.training import __main__ as runner
+from editclip.training.draws import Draws
+from editclip.training.loop import seeded
 
-
-def _train(rank: int, world: int, port: int, folder: Path) -> None:
-    """Train a small model as process `rank` of `world` and save its weights."""
-    torch.set_num_threads(1)
-    if world > 1:
-        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    PartialState._reset_state()
-    generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(20, 5, generator=generator)
-    torch.manual_seed(1)
-    model = nn.Linear(5, 2)
-    settings: dict[str, Any] = {**toys.TRAINING, "microbatch_size": 3, "batch_size": 8}
-    own = folder / f"logs-{world}-{rank}"
-    checkpoints = folder / f"cache-{world}"
-    checkpoints.mkdir(exist_ok=True)
-    recipe = checked(GradientRecipe, settings)
-    loop.fit(
-        lambda indices, generator: {"loss": model(inputs[indices]).square().mean()},
-        loop.decay_groups(model),
-        recipe,
-        modules={"model": model},
-        draw=loop.shuffled_batches(len(inputs), recipe.batch_size, 0),
-        seed=0,
-        checkpoints=checkpoints,
-        logs=own / "logs",
-    )
-    torch.save(model.state_dict(), folder / f"{world}-{rank}.pt")
+WEIGHTS = {name: e for name, e in read_config(str(ROOT / "config/smoke.yaml")).weights.items() if e.source == "train"}
+FEW = {"steps": 4, "batch_size": 8, "log_every": 1, "validation_examples": 8, "validation_edits": 2}
 
 
-def test_two_processes_equal_one(tmp_path: Path) -> None:
+def recipe_of(name: str) -> dict[str, Any]:
+    """The smoke run's recipe of some weights, for a few steps."""
+    recipe = WEIGHTS[name].recipe
+    return {**recipe, **{key: value for key, value in FEW.items() if key in recipe}}
+
+
+def in_order() -> list[str]:
+    """Names of the smoke run's trainings, each after those that it starts from."""
+    order: list[str] = []
+    while len(order) < len(WEIGHTS):
+        order += [n for n, e in WEIGHTS.items() if n not in order and set(e.starts_from.values()) <= set(order)]
+    return order
+
+
+def arguments(kind: str, recipe: dict[str, Any], triplets: Path, starts: dict[str, Path], out: Path) -> list[str]:
+    folders = [f"{role}={folder}" for role, folder in starts.items()]
+    told = {"--kind": kind, "--recipe": json.dumps(recipe, default=str), "--triplets": triplets, "--out": out}
+    given = [str(text) for pair in told.items() for text in pair]
+    return [*given, "--seed", "3", "--threads", "2", "--processes", "2", "--from", *folders]
+
+
+def _run(rank: int, world: int, port: int, calls: list[list[str]], cache: Path) -> None:
+    """Run some trainings as process `rank` of `world`."""
+    for number, call in enumerate(calls):
+        if world > 1:
+            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
+            os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port + number))
+            sys.argv = ["training", *call]
+        else:
+            sys.argv = ["training", *call[: call.index("--threads")], *call[call.index("--from") :], "--threads", "1"]
+        os.environ["EDITCLIP_CACHE"] = str(cache)
+        PartialState._reset_state()  # forked: forget that the parent was alone
+        runner.main()
+
+
+def run(world: int, calls: list[list[str]], cache: Path) -> None:
+    """Run some trainings one after the other, each in `world` processes, forked so that nothing is imported anew."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        port = probe.getsockname()[1] - len(calls)
+    context = multiprocessing.start_processes(_run, (world, port, calls, cache), world, join=False, start_method="fork")
+    assert context is not None
+    while not context.join(timeout=60):
+        pass
+
+
+def curve(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "logs" / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_learn_what_one_learns(triplets: Path, tmp_path: Path) -> None:
+    made: dict[int, dict[str, Path]] = {}
     for world in (1, 2):
-        context = multiprocessing.start_processes(
-            _train, (world, port, tmp_path), nprocs=world, join=False, start_method="fork"
-        )
-        assert context is not None
-        while not context.join(timeout=60):
-            pass
-    one, first, second = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("1-0", "2-0", "2-1"))
-    for name, weight in one.items():
-        torch.testing.assert_close(first[name], weight)
-        assert torch.equal(first[name], second[name])
-    assert (tmp_path / "logs-2-0").is_dir() and not (tmp_path / "logs-2-1").exists()  # one process writes
+        made[world] = {name: tmp_path / f"{name}-{world}" for name in WEIGHTS}
+        calls = [
+            arguments(
+                WEIGHTS[name].kind,
+                recipe_of(name),
+                triplets,
+                {role: made[1][start] for role, start in WEIGHTS[name].starts_from.items()},
+                made[world][name],
+            )
+            for name in in_order()
+        ]
+        run(world, calls, tmp_path / f"cache-{world}")
+    for name in WEIGHTS:
+        one, two = (curve(made[world][name]) for world in (1, 2))
+        assert len(one) == len(two) == recipe_of(name)["steps"]
+        for alone, shared in zip(one, two, strict=True):
+            assert shared == pytest.approx(alone, rel=1e-4, abs=1e-6), name
+
+
+def test_draws_are_those_of_the_rows_however_a_batch_is_cut() -> None:
+    def drawn(draws: Draws) -> list[torch.Tensor]:
+        both = draws.repeated(2)
+        return [draws.uniform(), draws.normal(2, 3), draws.integers(1000), both.uniform(2)]
+
+    whole = drawn(Draws.whole(seeded(0), 6))
+    for rows in (torch.tensor([0, 2, 4]), torch.tensor([1, 3, 5]), torch.tensor([5])):
+        part = drawn(Draws(seeded(0), rows, 6))
+        twice = torch.cat([rows, rows + 6])
+        for cut, all_rows, places in zip(part, whole, [rows, rows, rows, twice], strict=True):
+            torch.testing.assert_close(cut, all_rows[places], rtol=0, atol=0)
+
+
+def wait_for(happened: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+def test_killed_processes_are_gone_and_what_they_learnt_is_gone_on_with(triplets: Path, tmp_path: Path) -> None:
+    """`--processes 2` by its own launcher, which is killed; what goes on ends where an unbroken training ends."""
+    recipe = {**toys.CLIP, "steps": 60, "log_every": 1}
+    call = arguments("editclip.recipes.clip", recipe, triplets, {}, tmp_path / "broken")
+    environment = {**os.environ, "EDITCLIP_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "editclip.training", *call]
+    launcher = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.DEVNULL)
+    wait_for(lambda: any(tmp_path.glob("cache/checkpoints/*/checkpoint.pt")), 120)
+    workers = [int(pid) for pid in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()]
+    launcher.send_signal(signal.SIGKILL)
+    launcher.wait()
+    wait_for(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in workers), 20)
+    assert not (tmp_path / "broken").exists()
+
+    run(2, [call], tmp_path / "cache")
+    run(2, [arguments("editclip.recipes.clip", recipe, triplets, {}, tmp_path / "whole")], tmp_path / "fresh")
+    broken, whole = (load_file(tmp_path / name / "model.safetensors") for name in ("broken", "whole"))
+    assert curve(tmp_path / "broken") == curve(tmp_path / "whole")
+    assert all(torch.equal(weight, whole[name]) for name, weight in broken.items())

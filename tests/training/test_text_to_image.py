@@ -12,6 +12,7 @@ from editclip.data.triplets import Triplets
 from editclip.patch_vae import PatchVAE, load_vae
 from editclip.training import text_to_image
 from editclip.training.diffusion import Latents
+from editclip.training.draws import Draws
 from editclip.training.loop import seeded
 from editclip.training.text_conditioner import TextConditioner
 
@@ -46,7 +47,8 @@ def test_the_loss_is_the_denoising_error_of_both_images_given_their_captions(fou
     unet = toys.make_sensitive(UNet2DConditionModel.from_pretrained(foundations / "text_to_image", subfolder="unet"))
     recipe = checked(text_to_image.TextToImageRecipe, {**toys.TEXT_TO_IMAGE, "caption_dropout": 0.5})
     latents, rows = Latents(vae, split, cache=True), torch.tensor([4, 9, 20, 31])
-    loss = text_to_image.training_loss(unet, latents, text, recipe)(latents.load(rows), seeded(5))["loss"]
+    draws = Draws.whole(seeded(5), len(rows))
+    loss = text_to_image.training_loss(unet, latents, text, recipe)(latents.load(rows), draws)["loss"]
 
     generator = seeded(5)
     pair = split.batch(rows.tolist())

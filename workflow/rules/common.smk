@@ -86,9 +86,9 @@ def watched(folder):
     )
 
 
-def asked(entry):
+def asked(entry=None):
     """What the jobs of an entry of the config ask for, as Snakemake calls it."""
-    found = CONFIG.resources.asked(entry.resources if entry else None)
+    found = CONFIG.resources.asked(entry and entry.resources)
     return {
         "mem_mb": round(1000 * found.memory_gb),
         "runtime": found.minutes,
@@ -101,7 +101,7 @@ def asked_by_method(resource):
     return lambda wildcards: asked(METHODS[wildcards.method])[resource]
 
 
-OF_METHOD = {name: asked_by_method(name) for name in asked(None)}
+OF_METHOD = {name: asked_by_method(name) for name in asked()}
 
 
 def trunks_for(trunk):

@@ -37,7 +37,7 @@ rule score:
     conda:
         ENVIRONMENT
     resources:
-        **asked(None),
+        **asked(),
     params:
         metrics=as_json(CONFIG.metrics),
         seeds=lambda wildcards: seeds_of(wildcards.method),
@@ -70,7 +70,7 @@ if CONFIG.representation:
         conda:
             ENVIRONMENT
         resources:
-            **asked(None),
+            **asked(),
         params:
             triplets=lambda wildcards: TRIPLETS,
             encoders=as_arguments(

@@ -6,6 +6,7 @@ for _name, _entry in CONFIG.weights.items():
     _kind = read_kind(_entry.kind)
     if _entry.source == "train":
         _starts = {r: weights_folder(n) for r, n in _entry.starts_from.items()}
+        _processes = _entry.resources.processes
 
         rule:
             name:
@@ -23,9 +24,10 @@ for _name, _entry in CONFIG.weights.items():
             priority: trainings_from(_name)  # the longest chain decides how long a run takes
             conda:
                 ENVIRONMENT
-            threads: 1  # a second gains nothing on the micro run's small tensors; --set-threads raises it
+            threads: _processes  # more gain nothing on the micro run's small tensors; --set-threads raises it
             resources:
                 **asked(_entry),
+                processes=_processes,  # no parameter: another number changes the rounding alone, as threads do
             params:
                 kind=_kind.name,
                 recipe=as_json(_entry.recipe),
@@ -38,7 +40,8 @@ for _name, _entry in CONFIG.weights.items():
             shell:
                 "python -m editclip.training --kind {params.kind} --recipe {params.recipe:q} --seed {params.seed}"
                 " --triplets {params.triplets:q} --from {params.starts}"
-                " --threads {threads} --out {output} 2> >(tee {log} >&2)"
+                " --gpus {resources.gpu} --processes {resources.processes} --threads {threads}"
+                " --out {output} 2> >(tee {log} >&2)"
 
     else:
 
@@ -54,7 +57,7 @@ for _name, _entry in CONFIG.weights.items():
             conda:
                 ENVIRONMENT
             resources:
-                **(asked(None) | {"gpu": 0}),
+                **(asked() | {"gpu": 0}),
             params:
                 name=_name,
                 config=as_json(_entry.model_dump(exclude={"starts_from"})),
