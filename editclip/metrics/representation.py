@@ -10,11 +10,14 @@ paper eq. 13) and instructions T (its own text tower):
 - `same_edit_auc`: probability that two pairs of one edit are nearer (cosine) than two pairs of different edits; this is
   EC2EC for EditCLIP and S_visual for plain CLIP
 - `instruction_cosine`: largest cosine between the instructions of two different edits (no interval: it is a maximum)
+- `training_minutes`: what its last training took of a core, or of a GPU, where that was here; what it started from took
+  its own
 
 Intervals resample the edits, each with all its pairs. Encoders share the draws, so that their difference has one too.
 """
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +176,15 @@ def measures(
     return rows
 
 
+def training_minutes(encoder: str, weights: Path) -> list[dict[str, Any]]:
+    """The row of representation.csv that says how long the weights in a folder were trained; none if nothing does."""
+    cost = weights / "logs" / "cost.json"
+    if not cost.is_file():
+        return []
+    minutes = json.loads(cost.read_text(encoding="utf-8"))["seconds"] / 60
+    return [dict.fromkeys(COLUMNS, "") | {"encoder": encoder, "measure": "training_minutes", "estimate": minutes}]
+
+
 def main() -> None:
     """Write representation.csv."""
     parser = stage.parser(__doc__)
@@ -196,6 +208,7 @@ def main() -> None:
         texts, told = np.unique(np.asarray(pairs.edit_prompts), return_inverse=True)
         found = {name: features(name, encoder, args.triplets, texts.tolist()) for name, encoder in encoders.items()}
         rows = measures(found, pairs.edit_ids or pairs.edit_prompts, told, statistics)
+        rows += [row for encoder, path in args.encoders for row in training_minutes(encoder, path)]
         with (folder / "representation.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()

@@ -3,7 +3,7 @@
 from typing import Any
 
 from editclip.config.section import Count, Rate
-from editclip.recipes.recipe import GradientRecipe
+from editclip.recipes.clip_continued import ContinuedCLIPRecipe
 
 TRAINING = "editclip.training.clip"
 STARTS_FROM = ()
@@ -11,7 +11,7 @@ LAYOUT = "editclip.layouts:clip"
 LOSS = "cross-entropy (nats)"
 
 
-class CLIPRecipe(GradientRecipe):
+class CLIPRecipe(ContinuedCLIPRecipe):
     """Recipe of a CLIP."""
 
     embed_dim: Count
@@ -24,7 +24,3 @@ class CLIPRecipe(GradientRecipe):
     """open_clip's CLIPTextCfg"""
     initial_logit_scale: Rate
     """start of the learned scale (CLIP: 1/0.07); it is kept at 100 or below"""
-    paraphrase_weight: Rate
-    """weight of the text-only loss; 0 = off, for data without edit ids"""
-    paraphrase_edits: Count
-    """edits in one batch of the text-only loss"""

@@ -1,4 +1,4 @@
-"""Train a CLIP on the captions and instructions of triplets.
+"""Train a CLIP, a new one or one that is there, on the captions and instructions of triplets.
 
 Images are contrasted with their captions. So that the frozen text tower tells instructions apart later, its text-only
 loss also sees instruction wordings: two wordings of one edit are a positive pair (a stand-in for the web text that
@@ -16,12 +16,14 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 from torch.nn import functional
+from transformers import CLIPConfig
 
 from editclip.data.triplets import Triplets
 from editclip.errors import InputError
 from editclip.recipes.clip import CLIPRecipe
+from editclip.recipes.clip_continued import ContinuedCLIPRecipe
 from editclip.training import loop
-from editclip.training.clip_export import export_clip, transformers_config
+from editclip.training.clip_export import export_clip, imported_clip, transformers_config
 from editclip.training.draws import Draws
 from editclip.training.job import Job, build
 from editclip.training.processes import gathered
@@ -108,7 +110,7 @@ def paraphrases(triplets: Triplets) -> list[list[str]]:
     return several
 
 
-def training_loss(model: CLIP, captions: Captions, recipe: CLIPRecipe) -> loop.LossFunction:
+def training_loss(model: CLIP, captions: Captions, recipe: ContinuedCLIPRecipe) -> loop.LossFunction:
     """The caption loss plus, where the recipe asks for it, the text-only loss."""
     device = loop.device()
     wordings = paraphrases(captions.triplets) if recipe.paraphrase_weight > 0 else []
@@ -161,12 +163,19 @@ def validation(model: CLIP, captions: Captions) -> Callable[[], Mapping[str, flo
     return validate
 
 
-def train(recipe: CLIPRecipe, training: Triplets, held_out: Triplets, seed: int, **folders: Any) -> CLIP:
-    """Train a CLIP; `folders` are `checkpoints` and `logs` of `loop.fit`."""
+def new(recipe: CLIPRecipe) -> tuple[CLIP, CLIPConfig]:
+    """A CLIP that has learnt nothing, and its configuration."""
     vision, text = build(CLIPVisionCfg, recipe.vision), build(CLIPTextCfg, recipe.text)
-    model = CLIP(recipe.embed_dim, vision, text, quick_gelu=recipe.quick_gelu).to(loop.device())
+    model = CLIP(recipe.embed_dim, vision, text, quick_gelu=recipe.quick_gelu)
     torch.nn.init.constant_(model.logit_scale, float(torch.tensor(recipe.initial_logit_scale).log()))
-    captions = Captions(training, text.context_length)
+    return model, transformers_config(recipe.embed_dim, vision, text, quick_gelu=recipe.quick_gelu)
+
+
+def train(
+    model: CLIP, recipe: ContinuedCLIPRecipe, training: Triplets, held_out: Triplets, seed: int, **folders: Any
+) -> None:
+    """Train `model` in place; `folders` are `checkpoints` and `logs` of `loop.fit`."""
+    captions = Captions(training, model.context_length)
     loop.fit(
         training_loss(model, captions, recipe),
         loop.decay_groups(model),
@@ -175,16 +184,16 @@ def train(recipe: CLIPRecipe, training: Triplets, held_out: Triplets, seed: int,
         draw=loop.shuffled_batches(len(captions), recipe.batch_size, seed),
         load=captions.batch,
         seed=seed,
-        validate=validation(model, Captions(held_out, text.context_length)),
+        validate=validation(model, Captions(held_out, model.context_length)),
         **folders,
     )
-    return model
 
 
-def run(job: Job[CLIPRecipe]) -> None:
-    """Train and fill `job.out`."""
-    vision, text = build(CLIPVisionCfg, job.recipe.vision), build(CLIPTextCfg, job.recipe.text)
-    training, held_out = (Triplets(job.triplets, s, vision.image_size) for s in ("train", "validation"))
-    model = train(job.recipe, training, held_out, job.seed, checkpoints=job.checkpoints, logs=job.logs)
-    config = transformers_config(job.recipe.embed_dim, vision, text, quick_gelu=job.recipe.quick_gelu)
+def run(job: Job[ContinuedCLIPRecipe]) -> None:
+    """Train a new CLIP, or the one that the job starts from, and fill `job.out`."""
+    model, config = new(job.recipe) if isinstance(job.recipe, CLIPRecipe) else imported_clip(job.weights["clip"])
+    size = config.vision_config.image_size
+    training, held_out = (Triplets(job.triplets, split, size) for split in ("train", "validation"))
+    model.to(loop.device())
+    train(model, job.recipe, training, held_out, job.seed, checkpoints=job.checkpoints, logs=job.logs)
     export_clip(model, config, job.out)

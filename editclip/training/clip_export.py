@@ -1,4 +1,4 @@
-"""An open_clip CLIP as a transformers CLIPModel folder, tokenizer and image processor included."""
+"""An open_clip CLIP as a transformers CLIPModel folder, tokenizer and image processor included, and back."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from open_clip.tokenizer import SimpleTokenizer
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
-from editclip.checkpoints import from_open_clip
+from editclip.checkpoints import from_open_clip, load_strict, read_config, read_state, to_open_clip
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -64,6 +64,36 @@ def export_clip(model: CLIP, config: CLIPConfig, folder: Path) -> CLIPModel:
     processor.save_pretrained(folder)
     save_tokenizer(folder, config.text_config.max_position_embeddings)
     return converted
+
+
+def imported_clip(folder: Path) -> tuple[CLIP, CLIPConfig]:
+    """The open_clip CLIP in a folder that `export_clip` has written, and its configuration.
+
+    Raises:
+        InputError: the folder holds no CLIP, or one that is not of open_clip's architecture.
+    """
+    state = read_state(folder)
+    config = read_config(folder, state)
+    seen, said = config.vision_config, config.text_config
+    vision = CLIPVisionCfg(
+        layers=seen.num_hidden_layers,
+        width=seen.hidden_size,
+        head_width=seen.hidden_size // seen.num_attention_heads,
+        mlp_ratio=seen.intermediate_size / seen.hidden_size,
+        patch_size=seen.patch_size,
+        image_size=seen.image_size,
+    )
+    text = CLIPTextCfg(
+        context_length=said.max_position_embeddings,
+        vocab_size=said.vocab_size,
+        width=said.hidden_size,
+        heads=said.num_attention_heads,
+        layers=said.num_hidden_layers,
+        mlp_ratio=said.intermediate_size / said.hidden_size,
+    )
+    model = CLIP(config.projection_dim, vision, text, quick_gelu=seen.hidden_act == "quick_gelu")
+    load_strict(model, to_open_clip(state), folder)
+    return model, config
 
 
 def save_tokenizer(folder: Path, context_length: int) -> None:

@@ -16,12 +16,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from editclip.errors import InputError
 from editclip.recipes.recipe import GradientRecipe
-from editclip.storage import atomic_file
+from editclip.storage import atomic_file, write_json
 from editclip.training.learning_rate import learning_rate_factor
 from editclip.training.processes import averaged, process_state
 
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
+COST = "cost.json"  # what the training took: {"seconds": …, "of": "cores" or "GPUs"}
 
 
 @dataclass
@@ -47,6 +48,7 @@ class RunState:
         step: number of updates made.
         main: whether this process writes files.
         scaler: loss scaling of fp16 (does nothing in other precisions).
+        seconds: of a core, or of a GPU, that this process had spent when its clock was last read.
     """
 
     def __init__(
@@ -75,8 +77,11 @@ class RunState:
         self.totals: list[Mapping[str, Tensor]] = []
         self.validated = 0
         self.log: list[str] = []
+        self.seconds = 0.0
         self._resume()
         self.saved = time.monotonic()
+        self.clock = time.monotonic if kind == "cuda" else time.process_time
+        self.read = self.clock()
         for module in modules.values():
             module.train()
 
@@ -128,6 +133,8 @@ class RunState:
         if self.main:
             logs.mkdir(parents=True, exist_ok=True)
             self._write_log(logs / METRICS)
+            seconds = self._spent() * process_state().num_processes
+            write_json(logs / COST, {"seconds": seconds, "of": "GPUs" if self.clock is time.monotonic else "cores"})
             with SummaryWriter(str(logs)) as writer:
                 for line in map(json.loads, self.log):
                     step = line.pop("step")
@@ -148,9 +155,16 @@ class RunState:
             self.average.restore(self.parameters)
         return values
 
+    def _spent(self) -> float:
+        """`seconds`, up to now."""
+        now = self.clock()
+        self.seconds, self.read = self.seconds + now - self.read, now
+        return self.seconds
+
     def _save(self) -> None:
         state = {
             "step": self.step,
+            "seconds": self._spent(),
             "validated": self.validated,
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
             "optimizer": self.optimizer.state_dict(),
@@ -169,6 +183,7 @@ class RunState:
         if (self.folder / CHECKPOINT).is_file():
             state = torch.load(self.folder / CHECKPOINT, map_location="cpu", weights_only=True)
             self.step, self.validated, self.log = state["step"], state["validated"], state["log"]
+            self.seconds = state["seconds"]
             for name, module in self.modules.items():
                 module.load_state_dict(state["modules"][name])
             self.optimizer.load_state_dict(state["optimizer"])

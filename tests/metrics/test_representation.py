@@ -102,6 +102,8 @@ def test_stage_measures_the_test_split(tmp_path, monkeypatch) -> None:
         ]  # fmt: skip
         pq.write_table(pa.Table.from_pylist(rows), triplets / f"{split}-00000-of-00001.parquet")
     editclip, clip = write_clip(tmp_path / "editclip", 6, 0), write_clip(tmp_path / "clip", 3, 1)
+    (clip / "logs").mkdir()
+    (clip / "logs" / "cost.json").write_text('{"seconds": 90, "of": "cores"}')
     monkeypatch.setattr(
         "sys.argv",
         ["representation", "--triplets", str(triplets), "--encoders", f"editclip={editclip}", f"clip={clip}",
@@ -111,6 +113,8 @@ def test_stage_measures_the_test_split(tmp_path, monkeypatch) -> None:
     with (tmp_path / "out" / "representation.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["n"] for row in rows if row["measure"] == "retrieval_edit"} == {"9"}
+    trained = [(row["encoder"], row["estimate"]) for row in rows if row["measure"] == "training_minutes"]
+    assert trained == [("clip", "1.5")]
     assert {row["encoder"] for row in rows} == {"editclip", "clip", "editclip - clip"}
     for row in rows:
         if row["low"]:

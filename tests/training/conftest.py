@@ -33,9 +33,11 @@ def triplets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_training(training: Any, recipe: dict[str, Any], out: Path, triplets: Path, **starts: Path) -> Path:
-    """Run a training as the command line would; its kind stands where the training's module does."""
-    kind = training.__name__.replace("editclip.training", "editclip.recipes").replace(".training", ".recipe")
+def run_training(
+    training: Any, recipe: dict[str, Any], out: Path, triplets: Path, kind: str | None = None, **starts: Path
+) -> Path:
+    """Run a training as the command line would; its kind, if not given, stands where the training's module does."""
+    kind = kind or training.__name__.replace("editclip.training", "editclip.recipes").replace(".training", ".recipe")
     arguments = ["--kind", kind, "--recipe", json.dumps(recipe), "--seed", "3", "--threads", "1", "--out", str(out)]
     arguments += ["--triplets", str(triplets), "--from", *(f"{role}={folder}" for role, folder in starts.items())]
     with pytest.MonkeyPatch.context() as patch:

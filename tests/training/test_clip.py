@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import torch
 import training_toys as toys
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from open_clip.tokenizer import SimpleTokenizer
+from safetensors.torch import load_file
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 from editclip.config.section import checked
@@ -106,6 +108,24 @@ def test_paraphrases_need_edit_ids(triplets: Path) -> None:
     loss = clip.training_loss(model, clip.Captions(split, 77), recipe)
     values = loss(clip.Captions(split, 77).batch(torch.arange(8)), Draws.whole(torch.Generator(), 8))
     assert list(values) == ["loss"]
+
+
+def test_a_clip_goes_on_from_the_weights_of_another(
+    train: Any, foundations: Path, triplets: Path, tmp_path: Path
+) -> None:
+    """With a rate of next to nothing it ends where it began; with a real one it does not."""
+    plain = {key: toys.CLIP[key] for key in (*toys.TRAINING, "paraphrase_weight", "paraphrase_edits")}
+    kind = "editclip.recipes.clip_continued"
+    folder = foundations / "clip"
+    start = load_file(folder / "model.safetensors")
+    ends = {}
+    for rate in (1e-9, 1e-3):
+        out = tmp_path / f"{rate}"
+        ends[rate] = train(clip, {**plain, "learning_rate": rate}, out, triplets=triplets, kind=kind, clip=folder)
+    same, moved = (load_file(end / "model.safetensors") for end in ends.values())
+    assert all(torch.allclose(weight, same[name], atol=1e-7) for name, weight in start.items())
+    assert (ends[1e-9] / "config.json").read_text() == (folder / "config.json").read_text()
+    assert not torch.allclose(start["visual_projection.weight"], moved["visual_projection.weight"], atol=1e-4)
 
 
 def test_training_logs_what_the_saved_model_does(foundations: Path, triplets: Path) -> None:

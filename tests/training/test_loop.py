@@ -82,6 +82,29 @@ def test_a_run_that_broke_off_ends_bitwise_equal(tmp_path: Path, stop: int) -> N
     assert not torch.equal(resumed.weight, make_model().weight)
 
 
+def test_the_cost_is_what_all_parts_of_a_run_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = 0.0
+    monkeypatch.setattr("editclip.training.run_state.time.process_time", lambda: seconds)
+
+    def slow(stop: int | None = None) -> loop.LossFunction:
+        inner = noisy_loss(model, stop)
+
+        def loss(indices: Tensor, draws: Draws) -> Mapping[str, Tensor]:
+            nonlocal seconds
+            seconds += 3
+            return inner(indices, draws)
+
+        return loss
+
+    recipe, model = make_recipe(steps=10), make_model()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, tmp_path, recipe, slow(stop=8))
+    seconds += 1000
+    fit(make_model(), tmp_path, recipe, slow())
+    cost = json.loads((tmp_path / "logs" / "cost.json").read_text())
+    assert cost == {"seconds": 30, "of": "cores"}  # what was lost after the last checkpoint does not count
+
+
 def test_a_log_line_cut_short_by_a_kill_is_forgotten(tmp_path: Path) -> None:
     recipe = make_recipe(steps=10)
     whole, broken = make_model(), make_model()
