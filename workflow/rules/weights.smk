@@ -25,7 +25,7 @@ for _name, _entry in CONFIG.weights.items():
                 ENVIRONMENT
             threads: 1  # a second gains nothing on the micro run's small tensors; --set-threads raises it
             resources:
-                **asked(_entry),
+                **asked(_entry.resources),
             params:
                 kind=_kind.name,
                 recipe=as_json(_entry.recipe),
