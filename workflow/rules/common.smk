@@ -97,7 +97,7 @@ def asked(request):
 
 
 def asked_for(*stages):
-    """What a rule asks for that takes its method through stages, if the method has them: the most of each resource."""
+    """What jobs ask for that take a method through stages, of those that it has: the most of each resource."""
 
     def most(resource):
         def found(wildcards):
