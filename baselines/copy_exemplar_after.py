@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from editclip.editing import EditRequest, Exemplar
+from editclip.editing import EditRequest
 
 if TYPE_CHECKING:
-    import torch
     from PIL.Image import Image
 
 LABEL = "Copy of the exemplar's result"
@@ -15,6 +14,7 @@ PAPER = ""
 LICENSE = "Apache-2.0"
 CONDITIONING = "none"
 NEEDS = ("exemplar",)
+STAGES = ("edit",)
 WEIGHTS = ()
 RESOLUTION = None
 GPU_GB = 0
@@ -26,15 +26,11 @@ OPTIONS: dict[str, Any] = {}
 class CopyExemplarAfter:
     """Returns the first pair's image after the edit."""
 
-    def prepare(self, exemplar: Exemplar) -> "dict[str, torch.Tensor]":
-        """The images themselves come with each request."""
-        return {}
-
     def edit(self, requests: Sequence[EditRequest]) -> "list[Image]":
         """A copy of each exemplar's image after the edit."""
         return [request.exemplar.after.copy() for request in requests]
 
 
-def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -> CopyExemplarAfter:
+def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str, stage: str) -> CopyExemplarAfter:
     """The control needs no weights, options or device."""
     return CopyExemplarAfter()

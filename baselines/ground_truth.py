@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from editclip.editing import EditRequest, Exemplar
+from editclip.editing import EditRequest
 
 if TYPE_CHECKING:
-    import torch
     from PIL.Image import Image
 
 LABEL = "Ground truth"
@@ -15,6 +14,7 @@ PAPER = ""
 LICENSE = "Apache-2.0"
 CONDITIONING = "none"
 NEEDS = ("ground_truth",)
+STAGES = ("edit",)
 WEIGHTS = ()
 RESOLUTION = None
 GPU_GB = 0
@@ -26,15 +26,11 @@ OPTIONS: dict[str, Any] = {}
 class GroundTruth:
     """Returns the answer."""
 
-    def prepare(self, exemplar: Exemplar) -> "dict[str, torch.Tensor]":
-        """Nothing depends on the exemplar."""
-        return {}
-
     def edit(self, requests: Sequence[EditRequest]) -> "list[Image]":
         """A copy of each wanted image."""
         return [request.require("ground_truth").copy() for request in requests]
 
 
-def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -> GroundTruth:
+def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str, stage: str) -> GroundTruth:
     """The control needs no weights, options or device."""
     return GroundTruth()

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from editclip.editing import EditRequest, Exemplar, check_pipeline_options, noise_generators, to_images
+from editclip.editing import EditRequest, check_pipeline_options, noise_generators, to_images
 
 if TYPE_CHECKING:
-    import torch
     from diffusers import StableDiffusionInstructPix2PixPipeline
     from PIL.Image import Image
 
@@ -20,6 +19,7 @@ PAPER = "https://arxiv.org/abs/2211.09800"
 LICENSE = "MIT (code), CreativeML OpenRAIL-M (weights)"
 CONDITIONING = "text"
 NEEDS = ("instruction",)
+STAGES = ("edit",)
 WEIGHTS = ("ip2p",)
 RESOLUTION = None
 GPU_GB = 8
@@ -40,10 +40,6 @@ class InstructPix2Pix:
         self._pipeline = pipeline
         self._settings = {key: value for key, value in options.items() if key != "precision"}
 
-    def prepare(self, exemplar: Exemplar) -> "dict[str, torch.Tensor]":
-        """Nothing depends on the exemplar."""
-        return {}
-
     def edit(self, requests: Sequence[EditRequest]) -> "list[Image]":
         """Edit a batch by its instructions; longer ones than the text encoder's context are cut with a warning."""
         output = self._pipeline(
@@ -57,7 +53,7 @@ class InstructPix2Pix:
         return to_images(output.images)
 
 
-def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -> InstructPix2Pix:
+def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str, stage: str) -> InstructPix2Pix:
     """The pipeline from the diffusers folder `weights["ip2p"]`, without safety checker (as in the paper's comparison).
 
     Raises:

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from baselines.prompt_diffusion.editor import PromptDiffusion
+    from baselines.prompt_diffusion.editor import PairHints
 
 LABEL = "Prompt Diffusion (with instruction)"
 PAPER = "https://arxiv.org/abs/2305.01115"
 LICENSE = "Apache-2.0 (code), none stated (weights, derived from CreativeML OpenRAIL-M)"
 CONDITIONING = "exemplar"
 NEEDS = ("exemplar", "instruction")
+STAGES = ("prepare", "edit")
 WEIGHTS = ("prompt_diffusion",)
 RESOLUTION = None
 GPU_GB = 8
@@ -24,7 +25,7 @@ OPTIONS = {  # as baselines.prompt_diffusion, whose text mode is fixed here
 }
 
 
-def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -> "PromptDiffusion":
+def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str, stage: str) -> "PairHints":
     """The method in the text mode "instruction".
 
     Raises:
@@ -32,4 +33,4 @@ def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -
     """
     from baselines.prompt_diffusion.editor import load_editor
 
-    return load_editor(weights["prompt_diffusion"], options, device, text="instruction")
+    return load_editor(weights["prompt_diffusion"], options, device, stage, text="instruction")

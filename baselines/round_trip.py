@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from editclip.editing import EditRequest, Exemplar, to_images
+from editclip.editing import EditRequest, to_images
 
 if TYPE_CHECKING:
-    import torch
     from diffusers import AutoencoderKL
     from PIL.Image import Image
 
@@ -21,6 +20,7 @@ PAPER = ""
 LICENSE = "Apache-2.0 (code), CreativeML OpenRAIL-M (weights)"
 CONDITIONING = "none"
 NEEDS = ("ground_truth",)
+STAGES = ("edit",)
 WEIGHTS = ("ip2p",)
 RESOLUTION = None
 GPU_GB = 8
@@ -38,10 +38,6 @@ class RoundTrip:
         self._vae = vae.eval()
         self._processor = VaeImageProcessor(vae_scale_factor=2 ** (len(vae.config.block_out_channels) - 1))
 
-    def prepare(self, exemplar: Exemplar) -> "dict[str, torch.Tensor]":
-        """Nothing depends on the exemplar."""
-        return {}
-
     def edit(self, requests: Sequence[EditRequest]) -> "list[Image]":
         """Each wanted image, encoded and decoded."""
         import torch
@@ -53,7 +49,7 @@ class RoundTrip:
         return to_images(self._processor.postprocess(decoded, output_type="np"))
 
 
-def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -> RoundTrip:
+def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str, stage: str) -> RoundTrip:
     """The VAE of the pipeline folder `weights["ip2p"]`.
 
     Raises:

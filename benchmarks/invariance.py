@@ -25,6 +25,7 @@ from editclip.config.tree import Config, read_config
 from editclip.data.bench import Bench
 from editclip.editing.cards import parse_method
 from editclip.editing.edits import edit, gather
+from editclip.editing.planned import plan
 from editclip.editing.prepared import prepare
 from editclip.editing.work import Work
 from editclip.metrics.clip import ClipScores
@@ -76,13 +77,17 @@ def outcome(way: Way, name: str, bench: Bench, config: Config, run: Path, folder
     weights = {role: run / "weights" / weights for role, weights in bound.items()}
     work = Work(method, bench, weights, config.run.seed, stage.device())
     numbers = range(way.shards)
-    prepared = [folder / "prepared" / str(k) for k in numbers] if "exemplar" in method.card.needs else []
+    prepared = [folder / "prepared" / str(k) for k in numbers if "prepare" in method.card.stages]
+    planned = [folder / "planned" / str(k) for k in numbers if "plan" in method.card.stages]
     for k, out in enumerate(prepared):
         out.mkdir(parents=True)
         prepare(work, (k, way.shards), out)
+    for k, out in enumerate(planned):
+        out.mkdir(parents=True)
+        plan(work, prepared, (k, way.shards), out)
     for k in numbers:
         with atomic_folder(folder / "shards" / str(k)) as out:
-            edit(work, prepared, 0, (k, way.shards), out)
+            edit(work, prepared, planned, 0, (k, way.shards), out)
     with atomic_folder(folder / "edits") as out:
         gather(bench, [folder / "shards" / str(k) for k in numbers], out)
     edits = read_edits(folder / "edits", bench)

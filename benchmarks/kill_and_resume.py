@@ -39,7 +39,7 @@ KINDS = {
     "editing": "edit",
     "scoring": "score",
     "notebook": "notebook",
-    "preparing": "prepare",
+    "preparing": "prepare|plan",
     "timing": "time_edits",
     "data": r"world_\w+|bench",
 }
@@ -156,7 +156,7 @@ def plan(jobs: list[Job], count: int, draw: random.Random) -> list[Kill]:
 
 def finished_items(folder: Path) -> dict[str, int]:
     """What the cache of a run holds: file → time of writing in ns; checkpoints, which are meant to change, left out."""
-    files = (p for kind in ("prepared", "edits", "features") for p in (folder / ".cache" / kind).rglob("*"))
+    files = (p for kind in ("prepared", "planned", "edits", "features") for p in (folder / ".cache" / kind).rglob("*"))
     return {str(p): p.stat().st_mtime_ns for p in files if p.is_file() and not p.name.startswith(".")}
 
 

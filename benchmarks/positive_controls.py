@@ -22,8 +22,8 @@ from editclip import stage
 from editclip.data.bench import Bench
 from editclip.editing import EditRequest, noise_seed
 from editclip.editing.cards import parse_method
-from editclip.editing.prepared import load_prepared, read_prepared
 from editclip.editing.requests import Requests
+from editclip.editing.tables import PREPARED, load_tensors
 from editclip.errors import InputError
 
 PEAK = 255.0
@@ -43,13 +43,13 @@ def visii(run: Path, row: str, batch_size: int) -> dict[str, np.ndarray]:
         raise InputError(f"{run / 'prepared' / row} holds no shard; run the workflow with the method {row!r} first")
     entry = json.loads((folders[0] / "provenance.json").read_text(encoding="utf-8"))["config"]
     method = parse_method(entry)
-    editor = method.load({name: run / "weights" / name for name in method.card.weights}, stage.device())
+    editor = method.load({name: run / "weights" / name for name in method.card.weights}, stage.device(), "edit")
     bench = Bench.load(run / "bench")
     exemplars = Requests(bench, method, 0)
-    rows = [r for r in read_prepared(folders).values() if r["status"] == "ok"]
+    rows = [r for r in PREPARED.read(folders).values() if r["status"] == "ok"]
     found: dict[str, list[float]] = {"learnt": [], "caption": [], "before": []}
     for first in tqdm(range(0, len(rows), batch_size), desc="editing the exemplars"):
-        shown = [(exemplars.exemplar(r["exemplar_id"]), load_prepared(r)) for r in rows[first : first + batch_size]]
+        shown = [(exemplars.exemplar(r["exemplar_id"]), load_tensors(r)) for r in rows[first : first + batch_size]]
         found["before"] += [psnr(e.before, e.after) for e, _ in shown]
         for name, embedding in (("learnt", "embedding"), ("caption", "initial_embedding")):
             asked = [

@@ -83,7 +83,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     options = {"num_inference_steps": given.steps, "guidance_scale": 1.0, "text": "none", "precision": "float32"}
-    editor = load_editor(given.weights or given.run / "weights" / "prompt_diffusion", options, "cpu")
+    editor = load_editor(given.weights or given.run / "weights" / "prompt_diffusion", options, "cpu", "edit")
     held_out = Triplets(given.run / "triplets", "validation", editor.vae.config.sample_size)
     images = held_out.batch(range(min(given.rows, len(held_out))))[1]
     scores, tasks = measure(editor, images, 40)

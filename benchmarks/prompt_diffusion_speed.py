@@ -72,7 +72,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     options = {"num_inference_steps": 20, "guidance_scale": 9.0, "text": "none", "precision": "float32"}
-    editor = load_editor(given.weights or given.run / "weights" / "prompt_diffusion", options, "cpu")
+    editor = load_editor(given.weights or given.run / "weights" / "prompt_diffusion", options, "cpu", "edit")
     held_out = Triplets(given.run / "triplets", "validation", editor.vae.config.sample_size)
     before, after = (to_pixels(side) for side in held_out.batch(range(given.images + 1)))
     pair, query = torch.cat([before, after], dim=1)[:-1], before[1:]

@@ -84,7 +84,7 @@ def main() -> None:
     options = {**OPTIONS, "caption_steps": 1, **given.options}
     entry = {"name": "visii", "editor": "baselines.visii", "exemplars": "own", "batch_size": 1, "options": options}
     bench = Bench.load(given.run / "bench")
-    editor = load({n: given.run / "weights" / n for n in ("ip2p", "clip")}, options, stage.device())
+    editor = load({n: given.run / "weights" / n for n in ("ip2p", "clip")}, options, stage.device(), "prepare")
     pipeline, clip = editor.pipeline, editor.clip
     requests = Requests(bench, parse_method(entry), 0)
     exemplars = [requests.exemplar(name) for name in sorted(requests.fed)[: given.exemplars]]

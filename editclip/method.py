@@ -17,6 +17,7 @@ PAPER = "https://arxiv.org/abs/2503.20318"
 LICENSE = "none stated (code and weights)"  # the official repository has no licence file
 CONDITIONING = "exemplar"
 NEEDS = ("exemplar",)
+STAGES = ("prepare", "edit")
 # The one trained set, and what it was trained from; of its InstructPix2Pix, the VAE and the scheduler.
 WEIGHTS = ("editclip_ip2p", "editclip_ip2p.encoder", "editclip_ip2p.ip2p")
 RESOLUTION = None
@@ -32,7 +33,7 @@ OPTIONS = {
 
 
 class EditCLIPEditor:
-    """The EditCLIP pipeline, given one row of edit tokens and one generator an image."""
+    """The part of the EditCLIP pipeline that a stage needs: it encodes exemplars, or edits by their tokens."""
 
     def __init__(self, pipeline: "EditCLIPPipeline", options: Mapping[str, Any]) -> None:
         self._pipeline = pipeline
@@ -43,7 +44,7 @@ class EditCLIPEditor:
         return {"edit_tokens": self._pipeline.encode_exemplar(exemplar.before, exemplar.after).cpu()}
 
     def edit(self, requests: Sequence[EditRequest]) -> "list[Image]":
-        """Edit a batch, each query by its own exemplar's tokens."""
+        """Edit a batch, each query by its own exemplar's tokens and with a generator of its own."""
         import torch
 
         output = self._pipeline(
@@ -56,8 +57,10 @@ class EditCLIPEditor:
         return to_images(output.images)
 
 
-def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -> EditCLIPEditor:
+def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str, stage: str) -> EditCLIPEditor:
     """The pipeline from `editclip_ip2p` and what it was trained from, all in the released layouts.
+
+    To prepare, the encoder and its projection are loaded; to edit, the UNet and the VAE.
 
     Raises:
         InputError: weights do not fit, or a guidance scale at which guidance is left out.
@@ -69,8 +72,8 @@ def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -
     check_pipeline_options(options)
     pipeline = EditCLIPPipeline.from_released(
         editclip_ip2p=weights["editclip_ip2p"],
-        editclip=weights["editclip_ip2p.encoder"],
-        base=weights["editclip_ip2p.ip2p"],
+        editclip=weights["editclip_ip2p.encoder"] if stage == "prepare" else None,
+        base=weights["editclip_ip2p.ip2p"] if stage == "edit" else None,
         torch_dtype=getattr(torch, options["precision"]),
     )
     pipeline.set_progress_bar_config(disable=True)

@@ -42,7 +42,8 @@ class EditCLIPPipeline(DiffusionPipeline):
         scheduler: sampler; its `prediction_type` says what the UNet predicts.
         edit_encoder: EditCLIP's vision tower, or plain CLIP's, as `condition` says.
         image_proj_model: projection of its tokens to the UNet's context.
-        feature_extractor: CLIP's image processor, set to squash (`editclip.model.image_processor`).
+        feature_extractor: CLIP's image processor, set to squash (`editclip.model.image_processor`). Where these three
+            are None, the pipeline edits by `edit_tokens` alone; where the first three are, it only encodes exemplars.
         condition: what the encoder reads of an exemplar, the released weights' by default (`Conditioning.condition`).
         layer: which of its outputs are the tokens, the released weights' by default (`Conditioning.layer`).
 
@@ -54,27 +55,29 @@ class EditCLIPPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        vae: ModelMixin,
-        unet: UNet,
-        scheduler: SchedulerMixin,
-        edit_encoder: CLIPVisionModelWithProjection,
-        image_proj_model: ImageProjModel,
-        feature_extractor: CLIPImageProcessorPil,
+        vae: ModelMixin | None,
+        unet: UNet | None,
+        scheduler: SchedulerMixin | None,
+        edit_encoder: CLIPVisionModelWithProjection | None,
+        image_proj_model: ImageProjModel | None,
+        feature_extractor: CLIPImageProcessorPil | None,
         condition: str = "edit",
         layer: str = "hidden",
     ) -> None:
         super().__init__()
         self.conditioning = Conditioning(condition, layer)  # type: ignore[arg-type]  # it checks them
-        self.conditioning.check_channels(edit_encoder.config.num_channels, "the edit encoder")
-        for what, has, needs in (
-            ("the UNet's input channels", unet.config.in_channels, 2 * vae.config.latent_channels),
-            ("the UNet's context width", unet.config.cross_attention_dim, image_proj_model.config.cross_attention_dim),
-            (
-                "the edit encoder's width",
-                self.conditioning.token_width(edit_encoder.config),
-                image_proj_model.config.clip_embeddings_dim,
-            ),
-        ):
+        fitting = []
+        if unet is not None and vae is not None:
+            channels = 2 * vae.config.latent_channels
+            fitting.append(("the UNet's input channels", unet.config.in_channels, channels))
+        if unet is not None and image_proj_model is not None:
+            context = image_proj_model.config.cross_attention_dim
+            fitting.append(("the UNet's context width", unet.config.cross_attention_dim, context))
+        if edit_encoder is not None and image_proj_model is not None:
+            self.conditioning.check_channels(edit_encoder.config.num_channels, "the edit encoder")
+            tokens, width = self.conditioning.token_width(edit_encoder.config), image_proj_model.config
+            fitting.append(("the edit encoder's width", tokens, width.clip_embeddings_dim))
+        for what, has, needs in fitting:
             if has != needs:
                 raise InputError(f"{what} are {has}, but must be {needs}; give weights that were trained together.")
         self.register_modules(
@@ -86,16 +89,17 @@ class EditCLIPPipeline(DiffusionPipeline):
             feature_extractor=feature_extractor,
         )
         self.register_to_config(condition=condition, layer=layer)  # a saved pipeline keeps them
-        self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
-        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
+        if vae is not None:
+            self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+            self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
 
     @classmethod
     def from_released(
         cls,
         *,
         editclip_ip2p: str | Path,
-        editclip: str | Path,
-        base: str | Path,
+        editclip: str | Path | None,
+        base: str | Path | None,
         torch_dtype: torch.dtype = torch.float32,
     ) -> Self:
         """Assemble the pipeline from the folders in which EditCLIP's weights are published.
@@ -103,8 +107,10 @@ class EditCLIPPipeline(DiffusionPipeline):
         Args:
             editclip_ip2p: folder with `unet/` and `image_proj_model.safetensors` (or `.pt`); what it was trained with
                 stands in its `conditioning.json`, without which it is EditCLIP's hidden states.
-            editclip: its encoder as a CLIPModel folder: EditCLIP, or a plain CLIP where the conditioning says so.
-            base: InstructPix2Pix pipeline folder; its VAE and scheduler are used.
+            editclip: its encoder as a CLIPModel folder: EditCLIP, or a plain CLIP where the conditioning says so;
+                None = no encoder is loaded, and the pipeline takes `edit_tokens` alone.
+            base: InstructPix2Pix pipeline folder; its VAE and scheduler are used; None = nothing that edits is loaded,
+                and the pipeline only encodes exemplars.
             torch_dtype: type of all weights in memory.
 
         Raises:
@@ -112,25 +118,28 @@ class EditCLIPPipeline(DiffusionPipeline):
                 the message names it.
         """
         conditioning = Conditioning.load(editclip_ip2p)
-        conditioning.check_encoder(editclip, editclip_ip2p)
+        parts: dict[str, Any] = dict.fromkeys(
+            ("vae", "unet", "scheduler", "edit_encoder", "image_proj_model", "feature_extractor")
+        )
+        if editclip is not None:
+            conditioning.check_encoder(editclip, editclip_ip2p)
+            parts["edit_encoder"], parts["feature_extractor"] = conditioning.load_encoder(editclip, torch_dtype)
+            parts["image_proj_model"] = ImageProjModel.load(editclip_ip2p, torch_dtype)
+        if base is not None:
+            stock = cls._stock(base, torch_dtype)
+            parts |= {"vae": stock.vae, "scheduler": stock.scheduler, "unet": load_unet(editclip_ip2p, torch_dtype)}
+        return cls(**parts, condition=conditioning.condition, layer=conditioning.layer)
+
+    @staticmethod
+    def _stock(base: str | Path, torch_dtype: torch.dtype) -> StableDiffusionInstructPix2PixPipeline:
+        """VAE and scheduler of an InstructPix2Pix pipeline folder."""
         unused = dict.fromkeys(("text_encoder", "tokenizer", "unet", "safety_checker", "feature_extractor"))
         try:
-            parts = StableDiffusionInstructPix2PixPipeline.from_pretrained(
+            return StableDiffusionInstructPix2PixPipeline.from_pretrained(
                 str(base), **unused, requires_safety_checker=False, dtype=torch_dtype, local_files_only=True
             )
         except (OSError, ValueError) as error:
             raise InputError(f"{base}: not an InstructPix2Pix pipeline folder ({error}).") from error
-        encoder, processor = conditioning.load_encoder(editclip, torch_dtype)
-        return cls(
-            vae=parts.vae,
-            unet=load_unet(editclip_ip2p, torch_dtype),
-            scheduler=parts.scheduler,
-            edit_encoder=encoder,
-            image_proj_model=ImageProjModel.load(editclip_ip2p, torch_dtype),
-            feature_extractor=processor,
-            condition=conditioning.condition,
-            layer=conditioning.layer,
-        )
 
     @torch.no_grad()
     def encode_exemplar(self, before: Image.Image | Images, after: Image.Image | Images) -> Tensor:
@@ -139,7 +148,12 @@ class EditCLIPPipeline(DiffusionPipeline):
         Args:
             before: image or images before the edit.
             after: as many images after it.
+
+        Raises:
+            InputError: the pipeline was made without encoder.
         """
+        if self.edit_encoder is None:
+            raise InputError("this pipeline has no edit encoder; give edit_tokens, or load it with editclip=FOLDER.")
         sides, device = (_listed(before), _listed(after)), self._execution_device
         tokens = self.conditioning.tokens(self.edit_encoder, self.feature_extractor, *sides, device=device)
         return self.image_proj_model(tokens)
@@ -173,8 +187,10 @@ class EditCLIPPipeline(DiffusionPipeline):
             `images`: B edited images.
 
         Raises:
-            InputError: sizes or numbers do not fit.
+            InputError: sizes or numbers do not fit, or the pipeline was made without what edits.
         """
+        if self.unet is None:
+            raise InputError("this pipeline only encodes exemplars; load it with base=FOLDER to edit.")
         queries = [query.convert("RGB") for query in ([image] if isinstance(image, Image.Image) else image)]
         tokens = self._tokens(exemplar, edit_tokens, len(queries))
         condition = self._image_condition(queries)

@@ -116,6 +116,12 @@ def test_a_missing_or_misspelt_key_is_named(place: tuple[Any, ...]) -> None:
         ({"methods": {"ip2p": {"options": {"guidance_scal": 1}}}}, ["ip2p.options.guidance_scal", "guidance_scale"]),
         ({"methods": {"ip2p": {"options": {"guidance_scale": "x"}}}}, ["methods.ip2p.options.guidance_scale", "'x'"]),
         ({"methods": {"ip2p": {"options": {"guidance_scale": float("nan")}}}}, ["options.guidance_scale", "nan"]),
+        ({"methods": {"ip2p": {"resources": {"prepar": {}}}}}, ["methods.ip2p.resources.prepar", '"prepare"']),
+        ({"methods": {"visii": {"resources": {"edit": {"gpu": 1}}}}}, ["visii.resources.edit.gpu", '"gpus"']),
+        (
+            {"methods": {"ip2p": {"resources": {"plan": {"minutes": 9}}}}},
+            ["config key methods.ip2p.resources.plan", "InstructPix2Pix has no such stage", "STAGES are edit"],
+        ),
         ({"methods": {"..": WHOLE["methods"]["ip2p"]}}, ["methods", ".."]),
         ({"weights": {"clip": {"recipe": {"steps": -5}}}}, ["weights.clip.recipe.steps", "-5"]),
         ({"weights": {"ip2p": {"recipe": {"condition_dropout": 5}}}}, ["weights.ip2p.recipe.condition_dropout", "5"]),

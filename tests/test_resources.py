@@ -2,12 +2,14 @@
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
-from workflow_project import SMOKE, Project, checkout
+from workflow_project import ROOT, SMOKE, Project, checkout
 
-from editclip.config.resources import Request, Resources
+from editclip.config.resources import MethodRequest, Request, Resources
+from editclip.editing.cards import STAGES
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,45 @@ def test_a_training_has_as_many_processes_as_gpus_and_else_as_it_says(
     calls = [line for line in plan.stdout.splitlines() if "-m editclip.training" in line]
     shared = {re.search(r"weights/(\w+) 2>", call)[1]: re.search(r"--gpus (\d+)", call)[1] for call in calls}
     assert shared["clip"] == "4" and shared["vae"] == "2"
+
+
+STAGED = """
+methods:
+  planner:
+    like: copy_query
+    editor: baselines.planner
+    resources: {memory_gb: 9, gpus: 1, prepare: {gpus: 0}, plan: {memory_gb: 40, minutes: 600}, edit: {minutes: 1}}
+tables: {staged: {like: table1, rows: [planner, copy_exemplar_after, editclip], bars: []}}
+"""
+
+
+def test_each_stage_asks_for_what_it_says_and_else_for_what_its_method_asks(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(ROOT / "tests" / "three_stages.py", project.folder / "baselines" / "planner.py")
+    # A node with a GPU, as far as the rules can see.
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    found = requests(project, tmp_path, STAGED)
+    asked = {rule: found[rule, "planner"] for rule in ("prepare", "plan", "edit", "time_edits")}
+    assert all(part in asked["prepare"] for part in ("mem_mb=9000", "runtime=7", "gpu=0")), asked
+    assert all(part in asked["plan"] for part in ("mem_mb=40000", "runtime=600", "gpu=1")), asked
+    assert all(part in asked["edit"] for part in ("mem_mb=9000", "runtime=1,", "gpu=1")), asked
+    assert all(part in asked["time_edits"] for part in ("mem_mb=40000", "runtime=600", "gpu=1")), "the most of each"
+    stages = {method: {rule for rule, other in found if other == method} for _, method in found}
+    assert {"prepare", "plan", "edit"} <= stages["planner"] and "plan" not in stages["editclip"]
+    assert not {"prepare", "plan"} & stages["copy_exemplar_after"], "which sees an exemplar, but edits alone"
+
+
+def test_a_stage_overrides_its_method_key_by_key() -> None:
+    request = MethodRequest(memory_gb=9, gpus=1, plan=Request(memory_gb=40), edit=Request(gpus=0))
+    asked = {stage: Resources(memory_gb=4, minutes=60, gpus=2).asked(request.of(stage)) for stage in STAGES}
+    assert asked == {
+        "prepare": Resources(memory_gb=9, minutes=60, gpus=1),
+        "plan": Resources(memory_gb=40, minutes=60, gpus=1),
+        "edit": Resources(memory_gb=9, minutes=60, gpus=0),
+    }
 
 
 def test_only_the_keys_of_a_request_differ() -> None:

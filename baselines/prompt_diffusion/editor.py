@@ -16,7 +16,13 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor
 
-from baselines.prompt_diffusion.network import PAIR_CHANNELS, Networks, load_networks
+from baselines.prompt_diffusion.network import (
+    PAIR_CHANNELS,
+    Networks,
+    PairQueryControlNet,
+    load_controlnet,
+    load_networks,
+)
 from editclip.editing import PRECISIONS, EditRequest, Exemplar, noise_generators, to_images
 from editclip.errors import InputError, nearest
 from editclip.patch_vae import PatchVAE, load_vae
@@ -67,8 +73,34 @@ def guidance_branches(text: str, instruction: str | None) -> tuple[Branch, Branc
     return modes[text]
 
 
-class PromptDiffusion:
-    """The loaded method.
+class PairHints:
+    """The method loaded to prepare: the ControlNet, whose encoder turns exemplars into hints."""
+
+    def __init__(self, controlnet: PairQueryControlNet) -> None:
+        self.controlnet = controlnet
+
+    @torch.no_grad()
+    def prepare(self, exemplar: Exemplar) -> dict[str, Tensor]:
+        """The exemplar's hint, 1×C×h×w."""
+        pair = torch.cat([self.pixels([exemplar.before]), self.pixels([exemplar.after])], dim=1)
+        return {"pair_hint": self.controlnet.pair_hint(pair).cpu()}
+
+    def pixels(self, images: Sequence[Image.Image]) -> Tensor:
+        """Images of one size as B×3×H×W in [-1, 1], the range the hint encoders were trained on (not [0, 1]).
+
+        Raises:
+            InputError: a side is no multiple of the VAE's reduction.
+        """
+        values = torch.from_numpy(np.stack([np.asarray(image.convert("RGB")) for image in images]))
+        reduction = self.controlnet.reduction
+        if values.shape[1] % reduction or values.shape[2] % reduction:
+            raise InputError(f"images are {images[0].size} pixels; make both sides multiples of {reduction}")
+        scaled = values.permute(0, 3, 1, 2).float() / 127.5 - 1
+        return scaled.to(self.controlnet.device, self.controlnet.dtype)
+
+
+class PromptDiffusion(PairHints):
+    """The method loaded to edit, which can prepare as well.
 
     Args:
         networks: UNet and ControlNet of one release.
@@ -90,14 +122,9 @@ class PromptDiffusion:
         steps: int,
         guidance_scale: float,
     ) -> None:
+        super().__init__(networks.controlnet)
         self.networks, self.vae, self.text, self.scheduler = networks, vae, text, scheduler
         self.mode, self.steps, self.guidance_scale = mode, steps, guidance_scale
-
-    @torch.no_grad()
-    def prepare(self, exemplar: Exemplar) -> dict[str, Tensor]:
-        """The exemplar's hint, 1×C×h×w."""
-        pair = torch.cat([self.pixels([exemplar.before]), self.pixels([exemplar.after])], dim=1)
-        return {"pair_hint": self.networks.controlnet.pair_hint(pair).cpu()}
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
         """Edit a batch, each query by its own exemplar's hint."""
@@ -109,18 +136,6 @@ class PromptDiffusion:
         ]
         queries = self.pixels([request.query for request in requests])
         return to_images(self.sample(queries, pair_hint, branches, noise_generators(requests)))
-
-    def pixels(self, images: Sequence[Image.Image]) -> Tensor:
-        """Images of one size as B×3×H×W in [-1, 1], the range the hint encoders were trained on (not [0, 1]).
-
-        Raises:
-            InputError: a side is no multiple of the VAE's reduction.
-        """
-        values = torch.from_numpy(np.stack([np.asarray(image.convert("RGB")) for image in images]))
-        reduction = self.networks.controlnet.reduction
-        if values.shape[1] % reduction or values.shape[2] % reduction:
-            raise InputError(f"images are {images[0].size} pixels; make both sides multiples of {reduction}")
-        return (values.permute(0, 3, 1, 2).float() / 127.5 - 1).to(self.vae.device, self.vae.dtype)
 
     @torch.no_grad()
     def sample(
@@ -184,13 +199,16 @@ def check_options(options: Mapping[str, Any], text: str) -> None:
         raise InputError(f"guidance_scale {options['guidance_scale']} must not be negative")
 
 
-def load_editor(folder: Path, options: Mapping[str, Any], device: str, text: str | None = None) -> PromptDiffusion:
+def load_editor(
+    folder: Path, options: Mapping[str, Any], device: str, stage: str, text: str | None = None
+) -> PairHints:
     """The method from a pipeline folder with `controlnet/`: trained here, converted, or as released for diffusers.
 
     Args:
         folder: the weights.
         options: those of the card.
         device: "cpu" or "cuda".
+        stage: "prepare", for which the ControlNet is loaded, or "edit", a `PromptDiffusion`.
         text: the text mode where the card fixes it; None = the option `text`.
 
     Raises:
@@ -199,6 +217,9 @@ def load_editor(folder: Path, options: Mapping[str, Any], device: str, text: str
     mode = text or options["text"]
     check_options(options, mode)
     dtype = getattr(torch, options["precision"])
+    if stage == "prepare":
+        controlnet = load_controlnet(folder, dtype)
+        return PairHints(controlnet.to(device).eval())
     vae = load_vae(folder / "vae").to(device, dtype).eval()
     networks = load_networks(folder, dtype)
     networks.check(2 ** (len(vae.config.block_out_channels) - 1), folder)

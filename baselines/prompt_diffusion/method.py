@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from baselines.prompt_diffusion.editor import PromptDiffusion
+    from baselines.prompt_diffusion.editor import PairHints
 
 LABEL = "Prompt Diffusion"
 PAPER = "https://arxiv.org/abs/2305.01115"
 LICENSE = "Apache-2.0 (code), none stated (weights, derived from CreativeML OpenRAIL-M)"
 CONDITIONING = "exemplar"
 NEEDS = ("exemplar",)
+STAGES = ("prepare", "edit")
 WEIGHTS = ("prompt_diffusion",)
 RESOLUTION = None
 GPU_GB = 8
@@ -29,7 +30,7 @@ OPTIONS = {
 }
 
 
-def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -> "PromptDiffusion":
+def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str, stage: str) -> "PairHints":
     """The method with the weights that learnt maps.
 
     Raises:
@@ -37,4 +38,4 @@ def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -
     """
     from baselines.prompt_diffusion.editor import load_editor
 
-    return load_editor(weights["prompt_diffusion"], options, device)
+    return load_editor(weights["prompt_diffusion"], options, device, stage)

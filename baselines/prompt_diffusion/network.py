@@ -92,21 +92,16 @@ class Networks(NamedTuple):
         ).sample
 
     def check(self, vae_reduction: int, source: str | Path) -> None:
-        """Refuse networks that do not fit a VAE or each other.
+        """Refuse networks that do not fit a VAE.
 
         Raises:
-            InputError: hints would have another size than latents, or the ControlNet takes no pair.
+            InputError: hints would have another size than latents.
         """
         if self.controlnet.reduction != vae_reduction:
             raise InputError(
                 f"{source}: the hint encoders reduce an image {self.controlnet.reduction} times, but the VAE "
                 f"{vae_reduction} times; give conditioning_embedding_out_channels (in a recipe, hint_channels) "
                 f"{vae_reduction.bit_length()} entries"
-            )
-        if self.controlnet.config.conditioning_channels != PAIR_CHANNELS:
-            raise InputError(
-                f"{source}: its ControlNet takes {self.controlnet.config.conditioning_channels} hint channels, not the "
-                f"{PAIR_CHANNELS} of an exemplar pair; give Prompt Diffusion's weights"
             )
 
 
@@ -117,4 +112,19 @@ def load_networks(folder: str | Path, dtype: torch.dtype = torch.float32) -> Net
         InputError: one is not there, or a tensor is missing, superfluous or misshapen.
     """
     unet = load_part(UNet2DConditionModel, folder, "unet", dtype)
-    return Networks(unet, load_part(PairQueryControlNet, folder, "controlnet", dtype))
+    return Networks(unet, load_controlnet(folder, dtype))
+
+
+def load_controlnet(folder: str | Path, dtype: torch.dtype = torch.float32) -> PairQueryControlNet:
+    """The network in `controlnet/` of a folder in the released layout.
+
+    Raises:
+        InputError: it is not there, a tensor is missing, superfluous or misshapen, or it takes no pair.
+    """
+    controlnet = load_part(PairQueryControlNet, folder, "controlnet", dtype)
+    if controlnet.config.conditioning_channels != PAIR_CHANNELS:
+        raise InputError(
+            f"{folder}: its ControlNet takes {controlnet.config.conditioning_channels} hint channels, not the "
+            f"{PAIR_CHANNELS} of an exemplar pair; give Prompt Diffusion's weights"
+        )
+    return controlnet

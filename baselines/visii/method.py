@@ -25,6 +25,7 @@ PAPER = "https://arxiv.org/abs/2307.14331"
 LICENSE = "Apache-2.0 (this code; the official repository states none), CreativeML OpenRAIL-M and MIT (weights)"
 CONDITIONING = "exemplar"
 NEEDS = ("exemplar",)
+STAGES = ("prepare", "edit")
 WEIGHTS = ("ip2p", "clip")
 RESOLUTION = None  # the official script squashes to 512, which is the paper's benchmark resolution
 GPU_GB = 16  # ours, an estimate for 512 px and one exemplar per call: not measured
@@ -65,14 +66,14 @@ class VISII:
 
     Args:
         pipeline: InstructPix2Pix; its weights are frozen here.
-        clip: CLIP whose text tower is the pipeline's, for the caption and the loss; frozen too.
+        clip: CLIP whose text tower is the pipeline's, for the caption and the loss; frozen too. None = only to edit.
         options: all of the card's `OPTIONS`.
     """
 
     def __init__(
-        self, pipeline: "StableDiffusionInstructPix2PixPipeline", clip: "Clip", options: Mapping[str, Any]
+        self, pipeline: "StableDiffusionInstructPix2PixPipeline", clip: "Clip | None", options: Mapping[str, Any]
     ) -> None:
-        for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder, clip.model):
+        for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder, *([clip.model] if clip else ())):
             module.requires_grad_(False).eval()
         self.pipeline, self.clip, self.options = pipeline, clip, options
         self.prepare_batch_size: int = options["prepare_batch_size"]
@@ -95,6 +96,7 @@ class VISII:
         """
         from baselines.visii.inversion import Objective, invert, start
 
+        assert self.clip is not None, "loaded only to edit"
         starts = [start(self.pipeline, self.clip, exemplar, self.options) for exemplar in exemplars]
         objective = Objective(self.pipeline, self.clip, self.options)
         return invert(objective, starts, self.pipeline.scheduler.config.num_train_timesteps, self.options)
@@ -123,8 +125,8 @@ class VISII:
         return to_images(output.images)
 
 
-def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -> VISII:
-    """VISII on the InstructPix2Pix folder `weights["ip2p"]`, with the CLIP folder `weights["clip"]` for its loss.
+def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str, stage: str) -> VISII:
+    """VISII on the InstructPix2Pix folder `weights["ip2p"]`, to prepare with the CLIP folder `weights["clip"]` as well.
 
     All of it computes in float32, as the official script does.
 
@@ -142,6 +144,9 @@ def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -
         weights["ip2p"], safety_checker=None, requires_safety_checker=False, local_files_only=True
     )
     pipeline.set_progress_bar_config(disable=True)
+    check_options(options, pipeline.scheduler.config.num_train_timesteps)
+    if stage == "edit":
+        return VISII(pipeline.to(device), None, options)
     clip = Clip.load(weights["clip"], device)
     width, wanted = pipeline.text_encoder.config.hidden_size, clip.model.text_projection.in_features
     if width != wanted:
@@ -149,5 +154,4 @@ def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -
             f"{weights['ip2p']}: its text encoder is {width} wide, but CLIP's text projection in {weights['clip']} "
             f"takes {wanted}; give the CLIP whose text tower InstructPix2Pix uses"
         )
-    check_options(options, pipeline.scheduler.config.num_train_timesteps)
     return VISII(pipeline.to(device), clip, options)

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from editclip.config.methods import MethodEntry
+from editclip.config.resources import MethodRequest
 from editclip.config.section import joined
 from editclip.config.weights import Bindings, HubWeights, LocalWeights, TrainedWeights, Weights
-from editclip.editing.cards import Card, check_exemplars, effective_options, read_card
+from editclip.editing.cards import STAGES, Card, check_exemplars, effective_options, read_card
 from editclip.errors import InputError, nearest
 from editclip.recipes.kinds import read_kind
 
@@ -55,12 +56,13 @@ def bound_methods(methods: Mapping[str, MethodEntry], weights: Mapping[str, Weig
 
     Raises:
         InputError: there is no such editor, an entry binds a role that its card has not, an option is not its card's,
-            or a shuffled control sees no exemplar.
+            a stage of its resources neither, or a shuffled control sees no exemplar.
     """
     result = {}
     for name, entry in methods.items():
         card, place = read_card(entry.editor), f"methods.{name}"
         check_exemplars(f"{place}.exemplars", card, entry.exemplars)
+        _check_stages(f"{place}.resources", card, entry.resources)
         update = {
             "weights": _bindings(f"{place}.weights", entry.weights, [r for r in card.weights if "." not in r]),
             "options": effective_options(f"{place}.options", card, entry.options),
@@ -68,6 +70,15 @@ def bound_methods(methods: Mapping[str, MethodEntry], weights: Mapping[str, Weig
         result[name] = entry.model_copy(update=update)
         weights_of(place, card, result[name], weights)
     return result
+
+
+def _check_stages(place: str, card: Card, resources: MethodRequest | None) -> None:
+    for stage in STAGES:
+        if stage not in card.stages and getattr(resources, stage, None) is not None:
+            stages = ", ".join(card.stages)
+            raise InputError(
+                f"config key {place}.{stage}: {card.label} has no such stage; its card's STAGES are {stages}"
+            )
 
 
 def _bindings(place: str, given: Bindings, roles: Iterable[str]) -> Bindings:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from editclip.config.resources import Request
+from editclip.config.resources import MethodRequest
 from editclip.config.run import Seeds
 from editclip.config.section import Count, Dotted, Section
 from editclip.config.weights import Bindings
@@ -32,5 +32,5 @@ class MethodEntry(Editing):
     """repetitions; null = run.seeds"""
     shards: Count
     """jobs the bench is split into"""
-    resources: Request | None = None
+    resources: MethodRequest | None = None
     """what these jobs ask for; a key that is left out = the section `resources`"""

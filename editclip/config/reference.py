@@ -82,7 +82,7 @@ def page() -> str:
     parts = [INTRODUCTION]
     for name, field in Config.model_fields.items():
         parts.append(f"## `{name}`\n")
-        for model in _models(field.annotation):
+        for model in dict.fromkeys(_models(field.annotation)):
             parts += _section(model, whole["$defs"].get(model.__name__) or model.model_json_schema(by_alias=True))
     parts.append("## Recipes\n\nThe keys of `weights.<name>.recipe`, by the entry's `kind`.\n")
     kinds = [read_kind(name) for name in kind_names()]

@@ -1,6 +1,6 @@
 """What jobs ask of a cluster; on one machine only the GPU counts, of which jobs take turns."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -27,6 +27,27 @@ class TrainingRequest(Request):
     """processes that share a training without a GPU, each with a core of its own"""
 
 
+class MethodRequest(Request):
+    """What the jobs of a method ask for: for all its stages, and key by key for one of them."""
+
+    prepare: Request | None = None
+    """what those that prepare exemplars ask for instead"""
+    plan: Request | None = None
+    """what those that plan ask for instead"""
+    edit: Request | None = None
+    """what those that edit ask for instead"""
+
+    def of(self, stage: str) -> Request:
+        """What the jobs of one stage ask for."""
+        own: Request | None = getattr(self, stage)
+        return Request(**_said(self) | (_said(own) if own else {}))
+
+
+def _said(request: Request) -> dict[str, Any]:
+    """What a request says of all its jobs."""
+    return request.model_dump(include=set(Request.model_fields), exclude_none=True)
+
+
 class Resources(Section):
     """What a job that trains, edits, times or scores asks for, unless its entry has `resources` of its own."""
 
@@ -39,6 +60,4 @@ class Resources(Section):
 
     def asked(self, request: Request | None) -> "Resources":
         """With what the entry says itself."""
-        return self.model_copy(
-            update=request.model_dump(include=set(Resources.model_fields), exclude_none=True) if request else {}
-        )
+        return self.model_copy(update=_said(request) if request else {})

@@ -38,7 +38,7 @@ class Statistics(Section):
 
 
 class Runtime(Section):
-    """Seconds per edit: one by one, alone on the machine, preparation of the exemplar included."""
+    """Seconds per edit: one by one, alone on the machine, preparation of the exemplar and plan included."""
 
     samples: Count
     """timed samples of each method, spread over the bench"""

@@ -2,8 +2,9 @@
 
 A method is one module: a card of literal constants (`editclip.editing.cards`) and a function
 
-    load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -> Editor
+    load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str, stage: str)
 
+which loads what one of the card's stages needs, as a `Preparer`, `Planner` or `Editor`: each stage is a job of its own.
 Nothing heavy is imported here, because every method imports this module.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from editclip.errors import InputError
@@ -58,12 +59,14 @@ class EditRequest:
     Attributes:
         query: the image to edit, RGB, R×R.
         exemplar: the demonstration fed to the method (for a shuffled control: another type's).
-        prepared: what `Editor.prepare` returned for that exemplar, on the CPU.
+        prepared: what `Preparer.prepare` returned for that exemplar, on the CPU; empty without that stage.
         instruction: the edit in words.
         caption_before: caption of the query.
         caption_after: caption of the wanted image.
         ground_truth: the wanted image, RGB, R×R.
-        seed: seeds *all* noise of this image, through a generator of its own on the CPU.
+        seed: seeds *all* noise of this image, through a generator of its own on the CPU; in a request to plan, which
+            serves all repetitions, that of the plan: it differs between samples, not between repetitions.
+        planned: what `Planner.plan` returned for this sample, on the CPU; empty without that stage.
     """
 
     query: Image
@@ -74,6 +77,7 @@ class EditRequest:
     caption_after: str | None
     ground_truth: Image | None
     seed: int
+    planned: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def require(self, name: str) -> Any:
         """The field `name`, which the method cannot do without.
@@ -87,24 +91,16 @@ class EditRequest:
         return value
 
 
-class Editor(Protocol):
-    """A loaded method. It keeps no state from one call to the next that could change a result."""
+class Preparer(Protocol):
+    """A method loaded for the stage "prepare". No loaded method keeps state that could change a later result."""
 
     def prepare(self, exemplar: Exemplar) -> dict[str, torch.Tensor]:
-        """All that depends on the exemplar alone; called once an exemplar and stored. `{}` when there is nothing."""
-        ...
-
-    def edit(self, requests: Sequence[EditRequest]) -> list[Image]:
-        """One RGB image of the query's size for each request, whatever else is in the batch.
-
-        Raises:
-            Exception: anything, when an image cannot be made; never a blank image instead.
-        """
+        """All that depends on the exemplar alone; called once an exemplar and stored."""
         ...
 
 
 @runtime_checkable
-class JointEditor(Editor, Protocol):
+class JointPreparer(Preparer, Protocol):
     """A method that can prepare several exemplars in one call, for speed; up to rounding the results are `prepare`'s.
 
     Attributes:
@@ -115,6 +111,29 @@ class JointEditor(Editor, Protocol):
 
     def prepare_many(self, exemplars: Sequence[Exemplar]) -> list[dict[str, torch.Tensor]]:
         """What `prepare` returns, for each of the exemplars; raises if it cannot be made for one of them."""
+        ...
+
+
+class Planner(Protocol):
+    """A method loaded for the stage "plan"."""
+
+    def plan(self, request: EditRequest) -> dict[str, torch.Tensor]:
+        """What a model other than the editing one makes of a sample; called once a sample and stored.
+
+        A plan belongs to the sample, not to a repetition: what differs between repetitions is the noise of the image.
+        """
+        ...
+
+
+class Editor(Protocol):
+    """A method loaded for the stage "edit"."""
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Image]:
+        """One RGB image of the query's size for each request, whatever else is in the batch.
+
+        Raises:
+            Exception: anything, when an image cannot be made; never a blank image instead.
+        """
         ...
 
 

@@ -16,13 +16,14 @@ from typing import Any
 
 from editclip.config.methods import Editing
 from editclip.config.section import Name, as_number, checked
-from editclip.editing import Editor
 from editclip.errors import InputError, nearest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OWN_METHOD = "editclip.method"
 CONDITIONINGS = ("text", "exemplar", "none")
 NEEDS = ("exemplar", "instruction", "caption_before", "caption_after", "ground_truth")
+# In the order in which a sample passes them, each with what it calls the loaded method with.
+STAGES = {"prepare": "exemplar", "plan": "request", "edit": "requests"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Card:
         license: licence of code and weights.
         conditioning: what tells the method which edit to make: "text", "exemplar" or "none".
         needs: inputs it cannot do without; it is given nothing else. A sample that lacks one is skipped.
+        stages: what it computes in jobs of their own: "prepare" once an exemplar, "plan" once a sample, "edit".
         weights: roles that an entry of the config binds to names of its `weights`.
         resolution: the side in pixels that it was made for, or None for any; it is given the benchmark's all the same.
         gpu_gb: GPU memory it needs at that side, in GB, for the reader; 0 for none.
@@ -48,6 +50,7 @@ class Card:
     license: str
     conditioning: str
     needs: tuple[str, ...]
+    stages: tuple[str, ...]
     weights: tuple[str, ...]
     resolution: int | None
     gpu_gb: float
@@ -74,6 +77,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "license": (lambda v: isinstance(v, str) and bool(v), "a text that is not empty"),
     "conditioning": (lambda v: v in CONDITIONINGS, f"one of {', '.join(CONDITIONINGS)}"),
     "needs": (lambda v: _texts(v) and set(v) <= set(NEEDS), f"a tuple out of {', '.join(NEEDS)}"),
+    "stages": (
+        lambda v: _texts(v) and "edit" in v and v == tuple(stage for stage in STAGES if stage in v),
+        f"a tuple out of {', '.join(STAGES)}, in this order and with edit",
+    ),
     "weights": (_texts, "a tuple of roles"),
     "resolution": (lambda v: v is None or (_whole(v) and v > 0), "a number of pixels, or None"),
     "gpu_gb": (lambda v: _number(v) and v >= 0, "a number of GB"),
@@ -141,6 +148,8 @@ def read_card(editor: str) -> Card:
         allowed, wanted = _RULES[name.lower()]
         if not allowed(found[name]):
             raise InputError(f"{file}: the card entry {name} is {found[name]!r}, but must be {wanted}")
+    if "prepare" in found["STAGES"] and "exemplar" not in found["NEEDS"]:
+        raise InputError(f"{file}: the card entry STAGES has prepare, which sees an exemplar: add exemplar to NEEDS")
     return Card(**{name.lower(): value for name, value in found.items()})
 
 
@@ -189,11 +198,55 @@ class Method:
                 raise InputError(f"weights {name}: {given[name]} is not a folder")
         return {name: given[name] for name in self.card.weights}
 
-    def load(self, given: Mapping[str, Path], device: str) -> Editor:
-        """The editor itself, on `device`; only here the module is imported."""
+    def check_stage(self, stage: str) -> None:
+        """Refuse what is to be done in a stage that the card does not name.
+
+        Raises:
+            InputError: there is no such stage.
+        """
+        if stage not in self.card.stages:
+            stages = ", ".join(self.card.stages)
+            raise InputError(f"method {self.name} has no stage {stage}; the STAGES of {self.editor} are {stages}")
+
+    def load(self, given: Mapping[str, Path], device: str, stage: str) -> Any:
+        """The method itself, on `device` and for one stage; only here the module is imported.
+
+        Returns:
+            A `Preparer`, `Planner` or `Editor`, by the stage.
+
+        Raises:
+            InputError: the card has no such stage, or what is loaded does not agree with it.
+        """
+        self.check_stage(stage)
         module = importlib.import_module(editor_module(self.editor))
-        editor: Editor = module.load(self.weights(given), self.options, device)
-        return editor
+        loaded = module.load(self.weights(given), self.options, device, stage)
+        check_stages(self.editor, self.card, stage, loaded)
+        return loaded
+
+
+def check_stages(editor: str, card: Card, stage: str, loaded: Any) -> None:
+    """Refuse a loaded method that lacks the function of its stage, or has that of one which its card does not name.
+
+    Args:
+        editor: dotted name of the method.
+        card: its card.
+        stage: what it was loaded for.
+        loaded: what its `load` returned.
+
+    Raises:
+        InputError: the two do not agree.
+    """
+    if not callable(getattr(loaded, stage, None)):
+        raise InputError(
+            f"{editor}: what its load returns for the stage {stage} has no {stage}({STAGES[stage]}); "
+            "write it, or take the stage out of the card's STAGES"
+        )
+    for other, argument in STAGES.items():
+        if other not in card.stages and hasattr(loaded, other):
+            raise InputError(
+                f"{editor}: what its load returns for the stage {stage} has {other}({argument}), which would never be "
+                f"called; add {other} to the card's STAGES, or remove it"
+            )
 
 
 class NamedEditing(Editing):

@@ -20,12 +20,22 @@ from typing import Any
 from editclip import stage
 from editclip.config.bindings import weights_of
 from editclip.config.tree import read_config
-from editclip.editing import Editor, cards
-from editclip.editing.cards import Method, NamedEditing, editor_file, editor_module, editor_names, parse_method
+from editclip.editing import cards
+from editclip.editing.cards import (
+    Method,
+    NamedEditing,
+    check_stages,
+    editor_file,
+    editor_module,
+    editor_names,
+    parse_method,
+)
 from editclip.editing.contract import RAISED, Finding, check, markdown
 from editclip.editing.work import reason
 from editclip.errors import InputError, nearest
 from editclip.recipes.kinds import kind_names, read_kind
+
+LOAD = ("weights", "options", "device", "stage")
 
 
 @dataclass(frozen=True)
@@ -106,21 +116,23 @@ def check_kind(name: str) -> Finding:
     return Finding(f"kind of weights {name}", True, "")
 
 
-def loaded(subject: Subject) -> Editor:
-    """The editor, by the method's `load`.
+def loaded(subject: Subject) -> dict[str, Any]:
+    """The method for each stage of its card, by its `load`.
 
     Raises:
-        InputError: whatever `load` raises.
+        InputError: whatever `load` raises, or what it returns does not agree with the card.
     """
-    method = subject.method
-    load = function_of(editor_module(method.editor), "load", "weights", "options", "device")
-    try:
-        editor: Editor = load(method.weights(subject.weights), method.options, stage.device())
-    except InputError:
-        raise
-    except RAISED as error:
-        raise InputError(f"load of {method.editor} failed: {_raised(error)}") from error
-    return editor
+    method, result = subject.method, {}
+    load = function_of(editor_module(method.editor), "load", *LOAD)
+    for name in method.card.stages:
+        try:
+            result[name] = load(method.weights(subject.weights), method.options, stage.device(), name)
+        except InputError:
+            raise
+        except RAISED as error:
+            raise InputError(f"load of {method.editor} for the stage {name} failed: {_raised(error)}") from error
+        check_stages(method.editor, method.card, name, result[name])
+    return result
 
 
 def examine(subject: Subject, resolution: int | None = None) -> list[Finding]:
@@ -132,8 +144,8 @@ def examine(subject: Subject, resolution: int | None = None) -> list[Finding]:
     method = subject.method
     card = editor_file(method.editor).relative_to(cards.ROOT).as_posix()
     findings = [Finding("card", True, card), *map(check_kind, subject.kinds)]
-    function_of(editor_module(method.editor), "load", "weights", "options", "device")
-    findings.append(Finding("load(weights, options, device)", True, ""))
+    function_of(editor_module(method.editor), "load", *LOAD)
+    findings.append(Finding(f"load({', '.join(LOAD)})", True, f"stages {', '.join(method.card.stages)}"))
     if missing := subject.missing():
         return [*findings, Finding("all else", None, missing)]
     return [*findings, *check(loaded(subject), method.card, resolution)]

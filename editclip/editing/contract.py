@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from editclip.editing import Editor, EditRequest, Exemplar, JointEditor
+from editclip.editing import Editor, EditRequest, Exemplar, JointPreparer, Planner, Preparer
 from editclip.editing.cards import Card
 from editclip.editing.observe import observed
 from editclip.editing.work import reason
@@ -33,13 +33,38 @@ class Finding:
 
 @dataclass(frozen=True)
 class Trial:
-    """A method, requests it can answer, its answers to all of them in one batch, and the exemplars it prepared."""
+    """A method, requests it can answer, its answers to all of them in one batch, and the exemplars it was shown.
 
-    editor: Editor
+    Attributes:
+        loaded: the method by stage.
+        card: its card.
+        exemplars: two.
+        to_plan: four requests with what was prepared, as they are planned.
+        requests: the same to edit, with what was planned.
+        images: what was made of them.
+    """
+
+    loaded: Mapping[str, Any]
     card: Card
     exemplars: tuple[Exemplar, ...]
-    requests: tuple[EditRequest, ...]
-    images: tuple[Image.Image, ...]
+    to_plan: tuple[EditRequest, ...]
+    requests: tuple[EditRequest, ...] = ()
+    images: tuple[Image.Image, ...] = ()
+
+    def prepare(self, exemplar: Exemplar) -> dict[str, torch.Tensor]:
+        """What the method prepares of an exemplar; nothing without that stage."""
+        preparer: Preparer | None = self.loaded.get("prepare")
+        return preparer.prepare(exemplar) if preparer else {}
+
+    def plan(self, request: EditRequest) -> dict[str, torch.Tensor]:
+        """What the method plans for a request; nothing without that stage."""
+        planner: Planner | None = self.loaded.get("plan")
+        return planner.plan(request) if planner else {}
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
+        """The images of requests that are prepared and planned."""
+        editor: Editor = self.loaded["edit"]
+        return editor.edit(requests)
 
 
 def _picture(resolution: int, seed: int) -> Image.Image:
@@ -48,15 +73,16 @@ def _picture(resolution: int, seed: int) -> Image.Image:
     return Image.fromarray(pixels).resize((resolution, resolution), Image.Resampling.BICUBIC)
 
 
-def _ask(editor: Editor, card: Card, resolution: int) -> tuple[tuple[Exemplar, ...], tuple[EditRequest, ...]]:
-    """Two exemplars and four requests, which like in a run hold nothing that the card does not ask for."""
+def _asked(loaded: Mapping[str, Any], card: Card, resolution: int) -> Trial:
+    """Two exemplars, prepared, and four requests, which like in a run hold nothing that the card does not ask for."""
     texts = ("make it snowy", "turn the red circle blue")
     exemplars, requests = [], []
     for number, text in enumerate(texts):
         pair = (_picture(resolution, 10 * number), _picture(resolution, 10 * number + 1))
         words = text if "instruction" in card.needs else None
         exemplars.append(Exemplar(f"check-{number}", (pair,) if "exemplar" in card.needs else (), words, number))
-    prepared = [editor.prepare(exemplar) if exemplar.pairs else {} for exemplar in exemplars]
+    trial = Trial(loaded, card, tuple(exemplars), ())
+    prepared = [trial.prepare(exemplar) for exemplar in exemplars]
     for number in range(4):
         given: dict[str, Any] = {
             "instruction": texts[number % 2],
@@ -64,10 +90,10 @@ def _ask(editor: Editor, card: Card, resolution: int) -> tuple[tuple[Exemplar, .
             "caption_after": "a blue circle in snow",
             "ground_truth": _picture(resolution, 200 + number),
         }
-        wanted = {name: value if name in card.needs else None for name, value in given.items()}
+        wanted: dict[str, Any] = {name: value if name in card.needs else None for name, value in given.items()}
         query = _picture(resolution, 100 + number)
-        requests.append(EditRequest(query, exemplars[number % 2], prepared[number % 2], seed=1000 + number, **wanted))
-    return tuple(exemplars), tuple(requests)
+        requests.append(EditRequest(query, exemplars[number % 2], prepared[number % 2], **wanted, seed=500 + number))
+    return dataclasses.replace(trial, to_plan=tuple(requests))
 
 
 def _unlike(one: Sequence[Image.Image], other: Sequence[Image.Image]) -> str:
@@ -83,16 +109,17 @@ def _unlike(one: Sequence[Image.Image], other: Sequence[Image.Image]) -> str:
 
 def _bytes(trial: Trial) -> list[bytes]:
     """All that the method was given, as bytes."""
-    images = [image for r in trial.requests for image in (r.query, r.ground_truth) if image is not None]
+    images = [image for r in trial.to_plan for image in (r.query, r.ground_truth) if image is not None]
     images += [image for exemplar in trial.exemplars for pair in exemplar.pairs for image in pair]
-    tensors = [t for r in trial.requests for t in r.prepared.values() if isinstance(t, torch.Tensor)]
+    given = [tensor for r in trial.requests for tensor in (*r.prepared.values(), *r.planned.values())]
+    tensors = [tensor for tensor in given if isinstance(tensor, torch.Tensor)]
     raw = [t.detach().cpu().reshape(-1).view(torch.uint8).numpy() for t in tensors]  # also bfloat16
     return [image.tobytes() for image in images] + [array.tobytes() for array in raw]
 
 
-def _prepared(trial: Trial) -> str:
-    for request in trial.requests:
-        for name, tensor in request.prepared.items():
+def _unusable(found: Sequence[Mapping[str, torch.Tensor]]) -> str:
+    for tensors in found:
+        for name, tensor in tensors.items():
             if not isinstance(tensor, torch.Tensor) or tensor.device.type != "cpu" or tensor.requires_grad:
                 return f"{name} is no CPU tensor without gradient"
             if not torch.isfinite(tensor).all():
@@ -100,10 +127,19 @@ def _prepared(trial: Trial) -> str:
     return ""
 
 
+def _prepared(trial: Trial) -> str:
+    return _unusable([request.prepared for request in trial.requests])
+
+
+def _planned(trial: Trial) -> str:
+    return _unusable([request.planned for request in trial.requests])
+
+
 def _together(trial: Trial) -> str:
-    if not isinstance(trial.editor, JointEditor) or not trial.exemplars[0].pairs:
+    preparer = trial.loaded["prepare"]
+    if not isinstance(preparer, JointPreparer):
         return ""
-    together = trial.editor.prepare_many(trial.exemplars)
+    together = preparer.prepare_many(trial.exemplars)
     if len(together) != len(trial.exemplars):
         return f"{len(together)} results for {len(trial.exemplars)} exemplars"
     for number, (one, other) in enumerate(zip((r.prepared for r in trial.requests), together, strict=False)):
@@ -114,6 +150,24 @@ def _together(trial: Trial) -> str:
             if a.shape != b.shape or not (a - b).norm() <= JOINT_TOLERANCE * a.norm():  # not: also of a NaN
                 return f"{name} of exemplar {number} is another one"
     return ""
+
+
+def _other_plan(trial: Trial, order: slice) -> str:
+    """Which plan is another one when all are made again in the given order, or ""."""
+    again = [trial.plan(request) for request in trial.to_plan[order]][order]
+    for number, (request, other) in enumerate(zip(trial.requests, again, strict=True)):
+        one = request.planned
+        if one.keys() != other.keys() or not all(torch.equal(one[name], other[name]) for name in one):
+            return f"plan {number} is another one"
+    return ""
+
+
+def _plan_repeat(trial: Trial) -> str:
+    return _other_plan(trial, slice(None))
+
+
+def _plan_order(trial: Trial) -> str:
+    return _other_plan(trial, slice(None, None, -1))
 
 
 def _size(trial: Trial) -> str:
@@ -129,32 +183,42 @@ def _blank(trial: Trial) -> str:
 
 
 def _repeat(trial: Trial) -> str:
-    again = trial.editor.edit(trial.requests)
+    again = trial.edit(trial.requests)
     same = [a.tobytes() == b.tobytes() for a, b in zip(trial.images, again, strict=True)]
     return "" if all(same) else f"image {same.index(False)} is another one the second time"
 
 
 def _batch(trial: Trial) -> str:
-    return _unlike(trial.images, [image for r in trial.requests for image in trial.editor.edit([r])])
+    return _unlike(trial.images, [image for r in trial.requests for image in trial.edit([r])])
 
 
 def _order(trial: Trial) -> str:
-    return _unlike(trial.images, trial.editor.edit(trial.requests[::-1])[::-1])
+    return _unlike(trial.images, trial.edit(trial.requests[::-1])[::-1])
+
+
+def _not_a_number(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {k: torch.full_like(t, torch.nan) if t.is_floating_point() else t for k, t in tensors.items()}
 
 
 def _hopeless(trial: Trial) -> dict[str, Callable[[], object]]:
-    """Calls that must raise: an input in the card's NEEDS is missing, or what was prepared is not finite."""
-    editor, request, change = trial.editor, trial.requests[0], dataclasses.replace
+    """Calls that must raise: an input in the card's NEEDS or the plan is missing, or what was stored is not finite."""
+    request, change = trial.to_plan[0], dataclasses.replace
+
+    def answer(changed: EditRequest) -> object:  # whichever stage looks at what is missing
+        return trial.edit([change(changed, planned=trial.plan(changed))])
+
     calls: dict[str, Callable[[], object]] = {}
     for name in trial.card.needs:
         missing: dict[str, Any] = {name: None}
-        calls[name] = functools.partial(editor.edit, [change(request, **missing)])
+        calls[name] = functools.partial(answer, change(request, **missing))
     if "exemplar" in calls:
         bare = change(request.exemplar, pairs=())
-        calls["exemplar"] = lambda: editor.edit([change(request, exemplar=bare, prepared=editor.prepare(bare))])
+        calls["exemplar"] = lambda: answer(change(request, exemplar=bare, prepared=trial.prepare(bare)))
     if request.prepared:
-        nan = {k: torch.full_like(t, torch.nan) if t.is_floating_point() else t for k, t in request.prepared.items()}
-        calls["finite prepared tensors"] = lambda: editor.edit([change(request, prepared=nan)])
+        calls["finite prepared tensors"] = lambda: answer(change(request, prepared=_not_a_number(request.prepared)))
+    if planned := trial.requests[0].planned:
+        calls["its plan"] = lambda: trial.edit([change(request, planned={})])
+        calls["finite planned tensors"] = lambda: trial.edit([change(request, planned=_not_a_number(planned))])
     return calls
 
 
@@ -166,32 +230,38 @@ def _bad_input(trial: Trial) -> str:
     return ""
 
 
-# What is examined, and whether it is a promise of deterministic methods only.
-CHECKS: tuple[tuple[str, Callable[[Trial], str], bool], ...] = (
-    ("prepared tensors are on the CPU and finite", _prepared, False),
-    ("who is prepared together does not matter", _together, True),
-    ("size and mode", _size, False),
-    ("no blank image", _blank, False),
-    ("same seed, same image", _repeat, True),
-    ("batch size does not matter", _batch, True),
-    ("order does not matter", _order, True),
-    ("raises when it cannot edit", _bad_input, False),
+# What is examined, in methods with which stage, and whether it is a promise of deterministic methods only.
+CHECKS: tuple[tuple[str, Callable[[Trial], str], str, bool], ...] = (
+    ("prepared tensors are on the CPU and finite", _prepared, "prepare", False),
+    ("who is prepared together does not matter", _together, "prepare", True),
+    ("planned tensors are on the CPU and finite", _planned, "plan", False),
+    ("same request, same plan", _plan_repeat, "plan", True),
+    ("plans do not depend on each other", _plan_order, "plan", True),
+    ("size and mode", _size, "edit", False),
+    ("no blank image", _blank, "edit", False),
+    ("same seed, same image", _repeat, "edit", True),
+    ("batch size does not matter", _batch, "edit", True),
+    ("order does not matter", _order, "edit", True),
+    ("raises when it cannot edit", _bad_input, "edit", False),
 )
 
 
-def _examine(editor: Editor, card: Card, resolution: int) -> list[Finding]:
+def _examine(loaded: Mapping[str, Any], card: Card, resolution: int) -> list[Finding]:
     """The findings that follow from what the method returns or raises."""
+    change = dataclasses.replace
     try:
-        exemplars, requests = _ask(editor, card, resolution)
-        given = Trial(editor, card, exemplars, requests, ())
+        asked = _asked(loaded, card, resolution)
+        # Another seed than the plan's, as in a run.
+        requests = tuple(change(r, planned=asked.plan(r), seed=1000 + n) for n, r in enumerate(asked.to_plan))
+        given = change(asked, requests=requests)
         before = _bytes(given)
-        trial = dataclasses.replace(given, images=tuple(editor.edit(requests)))
-        others = editor.edit([dataclasses.replace(request, seed=request.seed + 1) for request in requests])
+        trial = change(given, images=tuple(given.edit(requests)))
+        others = given.edit([change(request, seed=request.seed + 1) for request in requests])
     except RAISED as error:  # the suite reports what a method raises
         return [Finding("runs", False, reason(error))]
     findings = [Finding("runs", True, "")]
-    for name, examine, needs_determinism in CHECKS:
-        if card.deterministic or not needs_determinism:
+    for name, examine, stage, needs_determinism in CHECKS:
+        if stage in card.stages and (card.deterministic or not needs_determinism):
             try:
                 detail = examine(trial)
             except RAISED as error:
@@ -203,11 +273,11 @@ def _examine(editor: Editor, card: Card, resolution: int) -> list[Finding]:
     return findings
 
 
-def check(editor: Editor, card: Card, resolution: int | None = None) -> list[Finding]:
+def check(loaded: Mapping[str, Any], card: Card, resolution: int | None = None) -> list[Finding]:
     """Run the suite over a loaded method.
 
     Args:
-        editor: the method.
+        loaded: the method, for each stage of its card.
         card: its card.
         resolution: side of the drawn images in pixels; default: the card's own, or 64.
 
@@ -215,7 +285,7 @@ def check(editor: Editor, card: Card, resolution: int | None = None) -> list[Fin
         One finding a promise; only the first when the method does not run at all.
     """
     with observed() as effects:
-        findings = _examine(editor, card, resolution or card.resolution or 64)
+        findings = _examine(loaded, card, resolution or card.resolution or 64)
     if not findings[0].passed:
         return findings
     for name, seen in (

@@ -2,18 +2,20 @@ r"""The edits stage: one method on one benchmark, in shards, all repetitions of 
 
     python -m editclip.editing.edits prepare --method '{…}' --bench DIR --weights NAME=DIR … --base-seed N \
         --shard 0-of-4 --out DIR
+    python -m editclip.editing.edits plan --method '{…}' --bench DIR --weights NAME=DIR … --base-seed N \
+        --shard 0-of-4 --prepared DIR … --out DIR
     python -m editclip.editing.edits edit --method '{…}' --bench DIR --weights NAME=DIR … --base-seed N --shard 0-of-4 \
-        --prepared DIR … --seeds 0 1 2 --out DIR
+        --prepared DIR … --planned DIR … --seeds 0 1 2 --out DIR
     python -m editclip.editing.edits gather --bench DIR --shards DIR … --out DIR
 
-Each finished exemplar and image is kept in the content-keyed cache, so that an interrupted stage repeats none of them.
-One that fails is recorded with its reason and the others go on; when more than 1 % of the benchmark's samples have
-failed, the stage stops without output and lists them. Started again, it tries the failed ones alone; a failed exemplar
-that is prepared together with others is tried again with its whole batch.
+The first two are for methods whose card names these stages. Each finished exemplar, plan and image is kept in the
+content-keyed cache, so that an interrupted stage repeats none of them. One that fails is recorded with its reason and
+the others go on; when more than 1 % of the benchmark's samples have failed, the stage stops without output and lists
+them. Started again, it tries the failed ones alone; a failed exemplar that is prepared together with others is tried
+again with its whole batch.
 """
 
 import argparse
-import dataclasses
 import json
 import logging
 import re
@@ -25,17 +27,19 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from editclip import stage
-from editclip.data.bench import Bench, Sample
+from editclip.data.bench import Bench
 from editclip.editing import Editor, EditRequest
-from editclip.editing.cards import parse_method
+from editclip.editing.cards import STAGES, parse_method
+from editclip.editing.items import Item, failures, items
 from editclip.editing.outputs import refuse_unusable
-from editclip.editing.prepared import load_prepared, prepare, read_prepared
+from editclip.editing.planned import plan
+from editclip.editing.prepared import prepare
 from editclip.editing.requests import Requests
+from editclip.editing.tables import PLANNED, PREPARED
 from editclip.editing.work import (
     Finished,
     Row,
     Work,
-    part,
     place,
     read_rows,
     reason,
@@ -52,31 +56,6 @@ LOG = logging.getLogger(__name__)
 COLUMNS = ("sample_id", "seed", "file", "sha256", "native_size", "seconds", "status", "reason")
 
 
-@dataclasses.dataclass
-class Item:
-    """One sample on its way: its row of prepared.csv (None when nothing is prepared), cache key and outcome."""
-
-    sample: Sample
-    prepared: Row | None
-    key: str
-    status: str = "ok"
-    reason: str = ""
-
-
-def _item(work: Work, requests: Requests, ready: dict[str, Row], sample: Sample, seed: int) -> Item:
-    """The sample with what was prepared for it; already decided when an input is missing or its preparation failed."""
-    fed = requests.fed[sample.exemplar_id]
-    prepared = ready.get(fed)
-    if prepared is None and "exemplar" in work.method.card.needs:
-        raise InputError(f"exemplar {fed} is in none of the --prepared folders; give those of all shards")
-    item = Item(sample, prepared, requests.key(sample, prepared["sha256"] if prepared else "", seed))
-    if missing := requests.missing(sample):
-        item.status, item.reason = "skipped", missing
-    elif prepared is not None and prepared["status"] != "ok":
-        item.status, item.reason = "failed", f"preparation: {prepared['reason']}"
-    return item
-
-
 def _attempt(editor: Editor, requests: Sequence[EditRequest]) -> "list[Image | Exception]":
     """An image or an exception for each request; a batch that fails is tried again one by one."""
     try:
@@ -90,15 +69,15 @@ def _attempt(editor: Editor, requests: Sequence[EditRequest]) -> "list[Image | E
     return [outcome for request in requests for outcome in _attempt(editor, [request])]
 
 
-def _edit_items(work: Work, requests: Requests, items: Sequence[Item], seed: int, finished: Finished) -> None:
+def _edit_items(work: Work, requests: Requests, found: Sequence[Item], finished: Finished) -> None:
     """Edit the items that are neither decided nor cached, batch by batch; images go to the cache, failures to items."""
-    todo = [item for item in items if item.status == "ok" and finished.get(item.key) is None]
+    todo = [item for item in found if item.status == "ok" and finished.get(item.key) is None]
     if not todo:
         return
     editor, size = work.editor, work.method.batch_size
-    with tqdm(total=len(items), initial=len(items) - len(todo), desc=work.method.name, unit="image") as bar:
+    with tqdm(total=len(found), initial=len(found) - len(todo), desc=work.method.name, unit="image") as bar:
         for batch in (todo[first : first + size] for first in range(0, len(todo), size)):
-            asked = [requests.request(item.sample, load_prepared(item.prepared), seed) for item in batch]
+            asked = [item.request(requests) for item in batch]
             start = time.monotonic()
             outcomes = _attempt(editor, asked)
             seconds = (time.monotonic() - start) / len(batch)
@@ -110,36 +89,39 @@ def _edit_items(work: Work, requests: Requests, items: Sequence[Item], seed: int
             bar.update(len(batch))
 
 
-def edit(work: Work, prepared: Sequence[Path], seed: int, shard: tuple[int, int], out: Path) -> None:
+def edit(
+    work: Work, prepared: Sequence[Path], planned: Sequence[Path], seed: int, shard: tuple[int, int], out: Path
+) -> None:
     """Edit this shard's samples into `out`: `<sample_id>.png`, edits.csv, method.json and, if shuffled, exemplars.csv.
 
     Args:
         work: method and benchmark.
-        prepared: folders written by `prepare` that together hold every exemplar the method is fed.
+        prepared: folders written by `prepare`, if the method has that stage, that together hold every exemplar.
+        planned: folders written by `plan`, if the method has that stage, that together hold the shard's samples.
         seed: number of the repetition.
         shard: (k, n), the k-th of n, counted from 0.
         out: folder to fill.
 
     Raises:
-        InputError: an exemplar was not prepared, or more than 1 % of the benchmark's samples failed.
+        InputError: an exemplar was not prepared, a sample not planned, or more than 1 % of the benchmark's samples
+            failed.
     """
-    card, requests, ready = work.card(), work.requests(), read_prepared(prepared)
+    card, requests = work.card(), work.requests()
     finished = work.finished("edits", card)
-    items = [_item(work, requests, ready, sample, seed) for sample in part(work.bench.samples, shard)]
-    _edit_items(work, requests, items, seed, finished)
-    failed = {item.sample.sample_id: item.reason for item in items if item.status == "failed"}
-    refuse_failed_samples(failed, work.bench, work.method.name)
-    write_rows(out / "edits.csv", COLUMNS, [_row(item, seed, card["native_size"], finished, out) for item in items])
+    found = items(work, requests, shard, seed, PREPARED.read(prepared), PLANNED.read(planned))
+    _edit_items(work, requests, found, finished)
+    refuse_failed_samples(failures(found), work.bench, work.method.name)
+    write_rows(out / "edits.csv", COLUMNS, [_row(item, card["native_size"], finished, out) for item in found])
     write_json(out / "method.json", card)
     if work.method.shuffled:
         fed = [{"exemplar_id": own, "fed_exemplar_id": other} for own, other in requests.fed.items()]
         write_rows(out / "exemplars.csv", ("exemplar_id", "fed_exemplar_id"), fed)
 
 
-def _row(item: Item, seed: int, native_size: int, finished: Finished, out: Path) -> Row:
+def _row(item: Item, native_size: int, finished: Finished, out: Path) -> Row:
     """The item's row of edits.csv; its image, if there is one, is put into `out`."""
     row: Row = dict.fromkeys(COLUMNS, "")
-    row |= {"sample_id": item.sample.sample_id, "seed": seed, "native_size": native_size}
+    row |= {"sample_id": item.sample.sample_id, "seed": item.seed, "native_size": native_size}
     row |= {"status": item.status, "reason": item.reason}
     if item.status == "ok" and (done := finished.get(item.key)) is not None and done.file is not None:
         row |= {"file": f"{item.sample.sample_id}.png", "sha256": done.sha256, "seconds": done.seconds}
@@ -206,7 +188,7 @@ def shard_argument(text: str) -> tuple[int, int]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("prepare", "edit", "gather"):
+    for name in (*STAGES, "gather"):
         command = commands.add_parser(name, parents=[stage.parser(None)], conflict_handler="resolve")
         command.add_argument("--bench", type=Path, required=True, help="folder with manifest.csv and frames")
         if name == "gather":
@@ -216,8 +198,10 @@ def _arguments() -> argparse.Namespace:
         command.add_argument("--weights", type=stage.weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
         command.add_argument("--base-seed", type=int, required=True, help="the run's seed")
         command.add_argument("--shard", type=shard_argument, default=(0, 1), metavar="K-of-N", help="default: 0-of-1")
-        if name == "edit":
+        if name != "prepare":
             command.add_argument("--prepared", type=Path, nargs="*", default=[], help="folders written by prepare")
+        if name == "edit":
+            command.add_argument("--planned", type=Path, nargs="*", default=[], help="folders written by plan")
             seeds = "numbers of the repetitions, a folder seed=<s> each"
             command.add_argument("--seeds", type=int, nargs="+", required=True, help=seeds)
     return parser.parse_args()
@@ -240,17 +224,19 @@ def main() -> None:
     method = parse_method(given.method)
     work = Work(method, bench, dict(given.weights), given.base_seed, stage.device())
     inputs |= method.weights(work.weights)
-    if given.command == "edit":
-        inputs |= {f"prepared {number}": folder for number, folder in enumerate(given.prepared, 1)}
-        if len(set(given.seeds)) < len(given.seeds):
-            raise InputError(f"--seeds {' '.join(map(str, given.seeds))} names one twice: give each once")
+    for name in (PREPARED.name, PLANNED.name):
+        inputs |= {f"{name} {number}": folder for number, folder in enumerate(getattr(given, name, ()), 1)}
+    if given.command == "edit" and len(set(given.seeds)) < len(given.seeds):
+        raise InputError(f"--seeds {' '.join(map(str, given.seeds))} names one twice: give each once")
     with stage.output_folder(given.out, config=given.method, inputs=inputs, method=work.code(), **facts) as folder:
         if given.command == "prepare":
             prepare(work, given.shard, folder)
+        elif given.command == "plan":
+            plan(work, given.prepared, given.shard, folder)
         else:
             for seed in given.seeds:
                 (folder / f"seed={seed}").mkdir()
-                edit(work, given.prepared, seed, given.shard, folder / f"seed={seed}")
+                edit(work, given.prepared, given.planned, seed, given.shard, folder / f"seed={seed}")
 
 
 if __name__ == "__main__":

@@ -14,15 +14,11 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from editclip.editing import EditRequest, Exemplar
+from editclip.editing import EditRequest
 from editclip.errors import InputError
-
-if TYPE_CHECKING:
-    import torch
 
 COLUMNS = ("id", "query", "exemplar_before", "exemplar_after", "instruction", "caption_before", "caption_after", "seed")
 REASON_CHARACTERS = 300  # of the last line
@@ -30,7 +26,7 @@ KEPT_CHARACTERS = 4000  # of all that was said, for the log
 
 
 class ExternalCommand:
-    """The editor; of several exemplar pairs the program sees the first.
+    """The editor, of one stage; of several exemplar pairs the program sees the first.
 
     Args:
         program: name or path of the program. A relative path is from wherever a job runs, so give a whole one.
@@ -47,10 +43,6 @@ class ExternalCommand:
             raise InputError(f"there is no program {str(program)!r} that could be run: install it, or correct its name")
         self._command = [str(program), *map(str, arguments)]
         self._environment = {**os.environ, "PATH": path}
-
-    def prepare(self, exemplar: Exemplar) -> "dict[str, torch.Tensor]":
-        """Nothing: the program sees the exemplar with each request."""
-        return {}
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
         """Run the program on a batch.

@@ -8,7 +8,8 @@ import functools
 import itertools
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from editclip.data.bench import Bench, Sample
@@ -106,12 +107,21 @@ class Requests:
             content.append(self._given(shown, "instruction"))
         return digest(content, self._base_seed, self._bench.name, exemplar_id)
 
-    def noise_seed(self, sample: Sample, seed: int) -> int:
-        """Seed of an image's noise; the method is left out, so that comparisons between methods are paired."""
-        return noise_seed(self._base_seed, self._bench.name, sample.sample_id, seed)
+    def noise_seed(self, sample: Sample, seed: int | None) -> int:
+        """Seed of an image's noise, or with None of its plan, which serves all repetitions.
 
-    def request(self, sample: Sample, prepared: "Mapping[str, torch.Tensor]", seed: int) -> EditRequest:
-        """What the method is asked for `sample` in repetition `seed`."""
+        The method is left out, so that comparisons between methods are paired.
+        """
+        return noise_seed(self._base_seed, self._bench.name, sample.sample_id, "plan" if seed is None else seed)
+
+    def request(
+        self,
+        sample: Sample,
+        prepared: "Mapping[str, torch.Tensor]",
+        seed: int | None,
+        planned: "Mapping[str, torch.Tensor]" = MappingProxyType({}),
+    ) -> EditRequest:
+        """What the method is asked for `sample`: to edit it in repetition `seed`, or with None to plan it."""
         truth = self._given(sample, "ground_truth")
         return EditRequest(
             query=self._image(sample.query),
@@ -122,12 +132,13 @@ class Requests:
             caption_after=self._given(sample, "caption_after"),
             ground_truth=None if truth is None else self._image(truth),
             seed=self.noise_seed(sample, seed),
+            planned=planned,
         )
 
-    def key(self, sample: Sample, prepared_digest: str, seed: int) -> str:
-        """Digest of all that `request` returns."""
+    def key(self, sample: Sample, tensors: Sequence[str], seed: int | None) -> str:
+        """Digest of all that `request` returns, given the digests of the tensors prepared and planned."""
         texts = [self._given(sample, name) for name in ("instruction", "caption_before", "caption_after")]
         truth = self._given(sample, "ground_truth")
         images = [self._digest(sample.query), None if truth is None else self._digest(truth)]
         exemplar = self.exemplar_key(self.fed[sample.exemplar_id])
-        return digest(images, texts, exemplar, prepared_digest, self.noise_seed(sample, seed))
+        return digest(images, texts, exemplar, list(tensors), self.noise_seed(sample, seed))

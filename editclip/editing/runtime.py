@@ -1,25 +1,28 @@
-r"""Seconds per edit: one image at a time, with nothing else on the machine, its exemplar's preparation included.
+r"""Seconds per edit: one image at a time, with nothing else on the machine, preparation and plan included.
 
     python -m editclip.editing.runtime --method '{…}' --bench DIR --weights NAME=DIR … --base-seed N \
         --samples N --warm-up N --repeats N --out DIR
 
 The seconds beside the edits are an image's share of a batch that other jobs may have run beside; these are made to be
-compared between methods. The cache of finished edits is neither read nor filled. Every edit is repeated, because
+compared between methods. One stage of the method is timed after the other, so that models which need not be in memory
+together are not. The cache of finished edits is neither read nor filled. Every edit is repeated, because
 machines are not always equally fast, and the machine's load stands beside it: above its cores, jobs waited for them.
 """
 
+import functools
+import gc
 import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editclip import stage
 from editclip.data.bench import Bench, Sample
-from editclip.editing import Editor
-from editclip.editing.cards import parse_method
+from editclip.editing.cards import STAGES, parse_method
 from editclip.editing.requests import Requests
 from editclip.editing.work import Row, Work, reason, write_rows
 
@@ -27,22 +30,32 @@ if TYPE_CHECKING:
     import torch
 
 LOG = logging.getLogger(__name__)
-COLUMNS = ("sample_id", "repeat", "exemplar_queries", "prepare_seconds", "edit_seconds", "load", "cores", "status",
-           "reason")  # fmt: skip
+COLUMNS = ("sample_id", "repeat", "exemplar_queries", "prepare_seconds", "plan_seconds", "edit_seconds", "load",
+           "cores", "status", "reason")  # fmt: skip
+
+
+@dataclass
+class Trial:
+    """One timed sample: its row, and the tensors that the stages so far left, by stage."""
+
+    sample: Sample
+    row: Row
+    left: "dict[str, dict[str, torch.Tensor]]" = field(default_factory=dict)
 
 
 def measure(work: Work, samples: int, warm_up: int, repeats: int, out: Path) -> None:
     """Time the edits of `samples` samples, spread evenly over the benchmark, into `out`: runtime.csv.
 
-    `prepare_seconds` is the time of `Editor.prepare` on the sample's exemplar (0 for a method that sees none),
-    `edit_seconds` that of `Editor.edit` on the sample alone, both until the device is idle; `exemplar_queries` is the
-    number of the benchmark's samples that share the exemplar; `load` is the load average of the minute before,
-    this job included, and `cores` are the machine's. Loading the method and reading images are not counted.
+    `prepare_seconds` is the time of `prepare` on the sample's exemplar, `plan_seconds` that of `plan` on the sample
+    (both 0 for a method without that stage), `edit_seconds` that of `edit` on the sample alone, all until the device is
+    idle; `exemplar_queries` is the number of the benchmark's samples that share the exemplar; `load` is the load
+    average of the minute before a stage's end, the highest of them, this job included, and `cores` are the machine's.
+    Loading the method and reading images are not counted.
 
     Args:
         work: method and benchmark.
         samples: to time; all that the benchmark has, when it has fewer.
-        warm_up: edits before them that are not counted: the first ones allocate memory and choose kernels.
+        warm_up: calls of each stage before them that are not counted: the first allocate memory and choose kernels.
         repeats: how often all samples are edited, one round after the other.
         out: folder to fill.
     """
@@ -57,33 +70,47 @@ def measure(work: Work, samples: int, warm_up: int, repeats: int, out: Path) -> 
 
 
 def _timed(work: Work, requests: Requests, samples: Sequence[Sample]) -> list[Row]:
-    """The rows of the samples, edited one after the other by one loaded editor."""
-    editor = work.editor
-    queries = Counter(sample.exemplar_id for sample in work.bench.samples)
-    rows = []
+    """The rows of the samples, taken one after the other through each stage."""
+    queries, stages = Counter(sample.exemplar_id for sample in work.bench.samples), work.method.card.stages
+    spared = {f"{name}_seconds": 0.0 for name in STAGES if name not in stages}
+    trials = []
     for sample in samples:
-        row: Row = dict.fromkeys(COLUMNS, "")
+        row: Row = dict.fromkeys(COLUMNS, "") | spared | {"load": 0.0}
         row |= {"sample_id": sample.sample_id, "exemplar_queries": queries[sample.exemplar_id], "status": "ok"}
+        trials.append(Trial(sample, row))
+    for name in stages:
+        _time_stage(work, requests, name, trials)
+        gc.collect()  # models are full of cycles, and the next stage needs the memory
+    return [trial.row for trial in trials]
+
+
+def _time_stage(work: Work, requests: Requests, name: str, trials: Sequence[Trial]) -> None:
+    """Time one stage of the samples that have not failed before."""
+    loaded = work.method.load(work.weights, work.device, name)
+    for trial in trials:
+        row = trial.row
+        if row["status"] == "failed":
+            continue
+        call = functools.partial(getattr(loaded, name), _given(requests, name, trial))
         try:
-            row |= _seconds(work, requests, editor, sample)
+            made, seconds = _clocked(call, work.device)
+            if name != "edit":
+                trial.left[name] = {key: tensor.detach().cpu() for key, tensor in made.items()}
+            row[f"{name}_seconds"] = round(seconds, 6)
         except Exception as error:  # as in the edits stage, a failure concerns this sample alone
-            LOG.warning("%s: sample %s failed", work.method.name, sample.sample_id, exc_info=True)
+            LOG.warning("%s: sample %s failed", work.method.name, trial.sample.sample_id, exc_info=True)
             row |= {"status": "failed", "reason": reason(error)}
-        row["load"] = round(os.getloadavg()[0], 2)
-        rows.append(row)
-    return rows
+        row["load"] = max(row["load"], round(os.getloadavg()[0], 2))
 
 
-def _seconds(work: Work, requests: Requests, editor: Editor, sample: Sample) -> dict[str, float]:
-    """Time to prepare the sample's exemplar and to edit it."""
-    prepared: Mapping[str, torch.Tensor] = {}
-    preparing = 0.0
-    if "exemplar" in work.method.card.needs:
-        exemplar = requests.exemplar(requests.fed[sample.exemplar_id])
-        prepared, preparing = _clocked(lambda: editor.prepare(exemplar), work.device)
-    request = requests.request(sample, {name: tensor.detach().cpu() for name, tensor in prepared.items()}, seed=0)
-    _, editing = _clocked(lambda: editor.edit([request]), work.device)
-    return {"prepare_seconds": round(preparing, 6), "edit_seconds": round(editing, 6)}
+def _given(requests: Requests, name: str, trial: Trial) -> Any:
+    """What a stage is called with."""
+    if name == "prepare":
+        return requests.exemplar(requests.fed[trial.sample.exemplar_id])
+    prepared, planned = (trial.left.get(earlier, {}) for earlier in ("prepare", "plan"))
+    if name == "plan":
+        return requests.request(trial.sample, prepared, None)
+    return [requests.request(trial.sample, prepared, 0, planned)]
 
 
 def _clocked(call: Callable[[], Any], device: str) -> tuple[Any, float]:

@@ -1,4 +1,4 @@
-"""What preparing and editing share: the method on its benchmark, its cache of finished results, its failures."""
+"""What the stages share: the method on its benchmark, its cache of finished results, its failures."""
 
 import csv
 import dataclasses
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editclip.data.bench import Bench
-from editclip.editing import Editor, cards
+from editclip.editing import Editor, Planner, Preparer, cards
 from editclip.editing.cards import Method
 from editclip.editing.requests import Requests
 from editclip.errors import InputError
@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-    """One finished result: its file (None for a preparation without tensors), SHA-256 ("" without file), seconds."""
+    """One finished result: its file (None where there are no tensors), SHA-256 ("" without file), seconds."""
 
     file: Path | None
     sha256: str
@@ -56,10 +56,11 @@ class Finished:
         except (FileNotFoundError, json.JSONDecodeError):
             return None
 
-    def _note(self, key: str, file: Path | None, seconds: float) -> None:
-        sha256 = file_digest(file) if file else ""
-        note = {"file": file.name if file else "", "sha256": sha256, "seconds": round(seconds, 6)}
+    def _note(self, key: str, file: Path | None, seconds: float) -> Done:
+        done = Done(file, file_digest(file) if file else "", round(seconds, 6))
+        note = {"file": file.name if file else "", "sha256": done.sha256, "seconds": done.seconds}
         write_json(self._folder / f"{key}.json", note)
+        return done
 
     def put_image(self, key: str, image: "Image", seconds: float) -> None:
         """Keep an image as lossless PNG."""
@@ -68,7 +69,7 @@ class Finished:
             image.save(temporary)
         self._note(key, file, seconds)
 
-    def put_tensors(self, key: str, tensors: "Mapping[str, torch.Tensor]", seconds: float) -> None:
+    def put_tensors(self, key: str, tensors: "Mapping[str, torch.Tensor]", seconds: float) -> Done:
         """Keep tensors as safetensors; nothing but the note when there are none."""
         from safetensors.torch import save_file
 
@@ -76,12 +77,12 @@ class Finished:
         if file is not None:
             with atomic_file(file) as temporary:
                 save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
-        self._note(key, file, seconds)
+        return self._note(key, file, seconds)
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """One method on one benchmark.
+    """One method on one benchmark; it is loaded when a stage first asks for it, not where all is in the cache.
 
     Attributes:
         method: the method.
@@ -102,9 +103,19 @@ class Work:
         return Requests(self.bench, self.method, self.base_seed)
 
     @functools.cached_property
+    def preparer(self) -> Preparer:
+        """The method, loaded to prepare."""
+        return self.method.load(self.weights, self.device, "prepare")
+
+    @functools.cached_property
+    def planner(self) -> Planner:
+        """The method, loaded to plan."""
+        return self.method.load(self.weights, self.device, "plan")
+
+    @functools.cached_property
     def editor(self) -> Editor:
-        """The method, loaded when it is first asked for: not where all is in the cache, and once for all seeds."""
-        return self.method.load(self.weights, self.device)
+        """The method, loaded to edit, once for all seeds."""
+        return self.method.load(self.weights, self.device, "edit")
 
     def code(self) -> dict[str, str]:
         """The method's own code: its module and the digest of what that imports."""

@@ -58,7 +58,7 @@ COLUMNS = {
     "detail": Column("Detail", +1, "correlation of the Laplacians of output and ground truth inside the edit mask"),
     "wr_edit": Column("Win edit %", 0, "share of votes for EditCLIP against this row, edit quality", 1),
     "wr_pres": Column("Win pres. %", 0, "share of votes for EditCLIP against this row, preservation", 1),
-    "runtime_s": Column("Time s", -1, "seconds per edit, by itself, preparation of its exemplar included", None),
+    "runtime_s": Column("Time s", -1, "seconds per edit, by itself, preparation and plan included", None),
     "runtime_amortised_s": Column(
         "Time s (amortised)", -1, "the same, preparation shared by the exemplar's queries", None
     ),

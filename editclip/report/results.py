@@ -13,8 +13,8 @@ from editclip.report.files import read_json, read_samples, read_table, refuse_du
 
 SCORE_COLUMNS = ("method", "sample_id", "metric", "value", "status", "reason", "image_sha256")
 EDIT_COLUMNS = ("sample_id", "seed", "sha256", "seconds", "status", "reason")
-RUNTIME_COLUMNS = ("sample_id", "repeat", "exemplar_queries", "prepare_seconds", "edit_seconds", "load", "cores",
-                   "status", "reason")  # fmt: skip
+RUNTIME_COLUMNS = ("sample_id", "repeat", "exemplar_queries", "prepare_seconds", "plan_seconds", "edit_seconds",
+                   "load", "cores", "status", "reason")  # fmt: skip
 STATUSES = ("ok", "undefined", "skipped", "failed")
 
 
@@ -83,8 +83,8 @@ class RunResults:
         scores: long frame of method, seed, sample_id, group, edit_type, family, metric, value (NaN unless status is
             "ok"), status, reason.
         edits: long frame of method, seed, sample_id, seconds, status, reason.
-        runtime: one row per timed edit: method, sample_id, repeat, exemplar_queries, prepare_seconds, edit_seconds,
-            load, cores, status, reason; none of a method that was not timed.
+        runtime: one row per timed edit: method, sample_id, repeat, exemplar_queries, prepare_seconds, plan_seconds,
+            edit_seconds, load, cores, status, reason; none of a method that was not timed.
         cards: the scoring card of each metric family, the same for every method.
     """
 
@@ -155,7 +155,7 @@ def _runtime(method: str, folder: Path, samples: pd.DataFrame) -> pd.DataFrame:
     unknown = frame.loc[~frame["sample_id"].isin(samples.index), "sample_id"]
     if len(unknown):
         raise InputError(f"{path} names sample {unknown.iloc[0]!r}, which the bench lacks: make it again")
-    for name in ("exemplar_queries", "prepare_seconds", "edit_seconds", "load", "cores"):
+    for name in ("exemplar_queries", "prepare_seconds", "plan_seconds", "edit_seconds", "load", "cores"):
         frame[name] = _numbers(frame[name], frame["status"] == "ok", path, name)
     return frame[list(RUNTIME_COLUMNS)].assign(method=method)
 

@@ -20,7 +20,7 @@ OPTIONS = {"num_inference_steps": 3}
 @pytest.fixture
 def editor(weights: dict[str, Path]) -> Editor:
     """The method with few steps."""
-    return parse_method(entry("baselines.ip2p", options=OPTIONS)).load(weights, "cpu")
+    return parse_method(entry("baselines.ip2p", options=OPTIONS)).load(weights, "cpu", "edit")
 
 
 @pytest.fixture

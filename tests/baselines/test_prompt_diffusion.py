@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
-from editing_toys import entry
+from editing_toys import entry, photo
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,7 +17,7 @@ from baselines.prompt_diffusion.convert import empty_networks
 from baselines.prompt_diffusion.editor import NEGATIVE, QUALITY, PromptDiffusion, guidance_branches
 from baselines.prompt_diffusion.network import Networks, PairQueryControlNet, load_networks
 from editclip.data.bench import Bench
-from editclip.editing import EditRequest
+from editclip.editing import EditRequest, Exemplar
 from editclip.editing.cards import parse_method
 from editclip.editing.requests import Requests
 from editclip.errors import InputError
@@ -137,9 +137,17 @@ def test_saved_networks_are_loaded_strictly(networks: Networks, tmp_path: Path) 
 
 
 def editor_of(weights: dict[str, Path], name: str = "baselines.prompt_diffusion", **options: Any) -> PromptDiffusion:
-    editor = parse_method(entry(name, options={"num_inference_steps": 4, **options})).load(weights, "cpu")
+    editor = parse_method(entry(name, options={"num_inference_steps": 4, **options})).load(weights, "cpu", "edit")
     assert isinstance(editor, PromptDiffusion)
     return editor
+
+
+def test_to_prepare_the_controlnet_alone_is_loaded(weights: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "controlnet").symlink_to(weights["prompt_diffusion"] / "controlnet")
+    preparer = parse_method(entry("baselines.prompt_diffusion")).load({"prompt_diffusion": tmp_path}, "cpu", "prepare")
+    exemplar = Exemplar("e", ((photo(1), photo(2)),), None, 0)
+    expected = editor_of(weights).prepare(exemplar)["pair_hint"]
+    assert torch.equal(preparer.prepare(exemplar)["pair_hint"], expected)
 
 
 @pytest.fixture

@@ -211,7 +211,7 @@ def test_command_line_trains_what_the_editor_loads(
     changed = {name.split(".")[0] for name in start if not torch.equal(start[name], trained[name])}
     assert changed == {"up_blocks", "conv_norm_out", "conv_out"}
     options = {"num_inference_steps": 2, "guidance_scale": 9.0, "text": "none", "precision": "float32"}
-    editor = load_editor(tmp_path / "out", options, "cpu")
+    editor = load_editor(tmp_path / "out", options, "cpu", "prepare")
     exemplar = Exemplar("e", ((photo(1), photo(2)),), None, 0)
     assert editor.prepare(exemplar)["pair_hint"].shape == (1, 16, 16, 16)
     assert StableDiffusionPipeline.from_pretrained(tmp_path / "out", safety_checker=None).unet is not None

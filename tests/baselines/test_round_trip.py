@@ -17,7 +17,7 @@ def test_images_are_the_vaes_decoding_of_its_latents_mode(bench: Bench, weights:
     requests = Requests(bench, method, 0)
     asked = [requests.request(sample, {}, 0) for sample in bench.samples[:3]]
     vae = AutoencoderKL.from_pretrained(weights["ip2p"], subfolder="vae")
-    for image, request in zip(method.load(weights, "cpu").edit(asked), asked, strict=True):
+    for image, request in zip(method.load(weights, "cpu", "edit").edit(asked), asked, strict=True):
         pixels = torch.tensor(np.asarray(request.require("ground_truth"))).permute(2, 0, 1)[None] / 127.5 - 1
         with torch.inference_mode():
             decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample[0]

@@ -19,7 +19,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTextModel, CLIPTo
 from baselines.visii.inversion import Objective, Start, invert, start, visits
 from baselines.visii.method import OPTIONS, VISII
 from editclip.data.bench import Bench
-from editclip.editing import EditRequest, Exemplar, JointEditor
+from editclip.editing import EditRequest, Exemplar, JointPreparer
 from editclip.editing.cards import parse_method
 from editclip.editing.prepared import prepare
 from editclip.editing.requests import Requests
@@ -32,9 +32,17 @@ LEARNT = slice(1, 5)  # the tests' tokenizer makes every letter a token: start, 
 
 
 def load(weights: Mapping[str, Path], **options: Any) -> VISII:
-    editor = parse_method(entry("baselines.visii", options=QUICK | options)).load(weights, "cpu")
-    assert isinstance(editor, VISII) and isinstance(editor, JointEditor)
+    editor = parse_method(entry("baselines.visii", options=QUICK | options)).load(weights, "cpu", "prepare")
+    assert isinstance(editor, VISII) and isinstance(editor, JointPreparer)
     return editor
+
+
+def test_to_edit_no_clip_is_loaded(weights: Mapping[str, Path], bench: Bench) -> None:
+    method = parse_method(entry("baselines.visii", options=QUICK))
+    preparer, editor = (method.load(weights, "cpu", stage) for stage in method.card.stages)
+    assert editor.clip is None
+    request = Requests(bench, method, 0).request(bench.samples[0], preparer.prepare(exemplar(0)), 0)
+    assert editor.edit([request])[0].tobytes() == preparer.edit([request])[0].tobytes()
 
 
 def exemplar(number: int, pairs: int = 1) -> Exemplar:

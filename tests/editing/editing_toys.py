@@ -30,6 +30,7 @@ from editclip.data.bench import Bench
 from editclip.storage import file_digest
 
 SIZE = 32
+Run = Callable[..., Path]  # of the fixture `run`
 MANIFEST = ("sample_id", "group", "edit_type", "family", "exemplar_id", "query_id", "exemplar_before",
             "exemplar_after", "query", "instruction", "caption_before", "caption_after", "text_origin", "ground_truth",
             "edit_mask")  # fmt: skip
@@ -48,6 +49,7 @@ PAPER = ""
 LICENSE = "Apache-2.0"
 CONDITIONING = "exemplar"
 NEEDS = ("exemplar", "instruction")
+STAGES = ("prepare", "edit")
 WEIGHTS = ()
 RESOLUTION = None
 GPU_GB = 0
@@ -86,7 +88,7 @@ class Toy:
         return images
 
 
-def load(weights, options, device):
+def load(weights, options, device, stage):
     return Toy(options["strength"])
 '''
 
@@ -129,6 +131,15 @@ def write_bench(
     facts = {"name": "toy", "resolution": SIZE, "digest": file_digest(folder / "manifest.csv"), "counts": {}}
     (folder / "bench.json").write_text(json.dumps(facts))
     return Bench.load(folder)
+
+
+def rows_of(folder: Path, name: str = "edits.csv") -> list[dict[str, str]]:
+    with open(folder / name, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def images_of(folder: Path) -> dict[str, bytes]:
+    return {path.stem: Image.open(path).tobytes() for path in folder.glob("*.png")}
 
 
 def entry(editor: str, **changes: Any) -> dict[str, Any]:

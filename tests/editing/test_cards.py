@@ -42,7 +42,7 @@ def test_a_package_is_a_method_and_a_private_module_is_not(project: Path) -> Non
     assert read_card("baselines.large").options == {"strength": 40.0}
     assert editor_module("baselines.large") == "baselines.large.method"
     assert editor_module("baselines.small") == "baselines.small"
-    assert parse_method(entry("baselines.large")).load({}, "cpu").prepare  # loaded from there
+    assert parse_method(entry("baselines.large")).load({}, "cpu", "prepare").prepare  # loaded from there
 
 
 def test_unknown_method_names_the_nearest() -> None:
@@ -61,6 +61,15 @@ def test_unknown_method_names_the_nearest() -> None:
         ("GPU_GB = 0", "GPU_GB = True", "GPU_GB is True, but must be a number of GB"),
         ('"exemplar"\nNEEDS', '"image"\nNEEDS', "CONDITIONING is 'image', but must be one of text, exemplar, none"),
         ('("exemplar", "instruction")', '("exemplars",)', "NEEDS is .* out of exemplar, instruction"),
+        ('("exemplar", "instruction")', '("instruction",)', "STAGES has prepare, .* add exemplar to NEEDS"),
+        (
+            '("prepare", "edit")',
+            '("prepare",)',
+            "STAGES is .* out of prepare, plan, edit, in this order and with edit",
+        ),
+        ('("prepare", "edit")', '("edit", "prepare")', "STAGES is .* in this order and with edit"),
+        ('("prepare", "edit")', '("prepare", "edit", "edit")', "STAGES is .* in this order and with edit"),
+        ('("prepare", "edit")', '("prepare", "improve", "edit")', "STAGES is .* out of prepare, plan, edit"),
         ("DETERMINISTIC = True", "DETERMINISTIC = 1", "DETERMINISTIC is 1"),
         ("RESOLUTION = None", "RESOLUTION = 0", "RESOLUTION is 0"),
         ("RESOLUTION = None", "RESOLUTION = ", "line 1. is not Python"),
@@ -108,3 +117,17 @@ def test_reading_cards_needs_no_torch() -> None:
     read_all = "from editclip.editing.cards import *; [read_card(name) for name in editor_names()]"
     code = f"import sys; {read_all}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=cards.ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("stages", "asked", "message"),
+    [
+        ('("prepare", "edit")', "plan", "method toy has no stage plan; the STAGES of baselines.toy are prepare, edit"),
+        ('("plan", "edit")', "plan", r"the stage plan has no plan\(request\); write it, or take the stage out"),
+        ('("edit",)', "edit", r"the stage edit has prepare\(exemplar\), which would never be called; add prepare to"),
+    ],
+)
+def test_what_is_loaded_must_agree_with_the_card(project: Path, stages: str, asked: str, message: str) -> None:
+    (project / "toy.py").write_text(EDITOR.replace('("prepare", "edit")', stages))
+    with pytest.raises(InputError, match=message):
+        parse_method(entry("baselines.toy")).load({}, "cpu", asked)

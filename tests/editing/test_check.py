@@ -20,6 +20,7 @@ PAPER = ""
 LICENSE = "Apache-2.0"
 CONDITIONING = "none"
 NEEDS = ()
+STAGES = ("edit",)
 WEIGHTS = ()
 RESOLUTION = 32
 GPU_GB = 0
@@ -29,14 +30,11 @@ OPTIONS = {}
 
 
 class Negative:
-    def prepare(self, exemplar):
-        return {}
-
     def edit(self, requests):
         return [PIL.ImageOps.invert(request.query) for request in requests]
 
 
-def load(weights, options, device):
+def load(weights, options, device, stage):
     return Negative()
 """
 RETURN = "    return Negative()"
@@ -68,7 +66,7 @@ def test_a_method_without_its_weights_is_checked_as_far_as_it_goes(
     (project / "toy.py").write_text(METHOD.replace("WEIGHTS = ()", 'WEIGHTS = ("toys", "more")'))
     assert status(monkeypatch, "baselines.toy", "--weights", f"more={tmp_path}") == 0
     table = capsys.readouterr().out
-    assert "| load(weights, options, device) | yes |" in table and "size and mode" not in table
+    assert "| load(weights, options, device, stage) | yes |" in table and "size and mode" not in table
     assert "| all else | not checked | needs the weights toys: " in table and "--weights toys=FOLDER |" in table
     assert status(monkeypatch, "baselines.toy", "--weights", f"more={tmp_path}", f"toys={tmp_path}") == 0
     assert "| size and mode | yes |" in capsys.readouterr().out
@@ -77,10 +75,11 @@ def test_a_method_without_its_weights_is_checked_as_far_as_it_goes(
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("def load(", "def lod(", "baselines.toy has no function load(weights, options, device)"),
-        ("load(weights, options, device)", "load(weights)", "load(weights), but is called as load(weights, options, "),
+        ("def load(", "def lod(", "baselines.toy has no function load(weights, options, device, stage)"),
+        ("load(weights, options, device, stage)", "load(weights)", "load(weights), but is called as load(weights, "),
         ("PIL.ImageOps\n", "PIL.Odd\n", "toy cannot be imported: ModuleNotFoundError: No module named 'PIL.Odd'"),
-        (RETURN, "    return Positive()", "load of baselines.toy failed: NameError: name 'Positive' is not defined"),
+        (RETURN, "    return Positive()", "of baselines.toy for the stage edit failed: NameError: name 'Positive'"),
+        ('("edit",)', '("plan", "edit")', "what its load returns for the stage plan has no plan(request); write it"),
         (RETURN, "    raise SystemExit(0)", "failed: SystemExit: 0; it must raise an exception, not exit"),
         ("PIL.ImageOps\n", "sys\nsys.exit(0)\n", "baselines.toy cannot be imported: SystemExit: 0; it must raise"),
     ],

@@ -1,6 +1,7 @@
 """The contract suite passes for every method here, and each of its checks catches the method that breaks it."""
 
 import random
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,12 +16,13 @@ from PIL import Image
 
 from editclip.editing import EditRequest, Exemplar
 from editclip.editing.cards import Card, editor_names, parse_method
-from editclip.editing.contract import check
+from editclip.editing.contract import Finding, check
 
 QUICK = {"num_inference_steps": 3, "steps": 4, "caption_steps": 3}  # of those options that a method has
 # What a weak method keeps over from one call to the next.
 Hook = Callable[[list[Image.Image], Sequence[EditRequest]], Any]
-CARD = Card("Weak", "", "Apache-2.0", "exemplar", ("exemplar", "instruction"), (), None, 0, True, (), {})
+STAGES = ("prepare", "edit")
+CARD = Card("Weak", "", "Apache-2.0", "exemplar", ("exemplar", "instruction"), STAGES, (), None, 0, True, (), {})
 
 
 class Weak:
@@ -50,11 +52,16 @@ class Weak:
 
 def broken(editor: Any, card: Card = CARD) -> list[str]:
     """Names of the promises that are not kept."""
-    return [finding.check for finding in check(editor, card) if not finding.passed]
+    return [finding.check for finding in examined(editor, card) if not finding.passed]
+
+
+def examined(editor: Any, card: Card = CARD) -> list[Finding]:
+    """The findings about one object that is loaded for all stages."""
+    return check(dict.fromkeys(card.stages, editor), card)
 
 
 def test_an_honest_method_passes() -> None:
-    findings = check(Weak(), CARD)
+    findings = examined(Weak())
     assert all(finding.passed for finding in findings) and len(findings) == 14
     assert next(f.detail for f in findings if f.check == "another seed") == "gives other images"
 
@@ -63,7 +70,7 @@ def test_an_honest_method_passes() -> None:
 def test_every_method_here_keeps_the_contract(name: str, weights: dict[str, Path]) -> None:
     options = {key: QUICK[key] for key in QUICK.keys() & parse_method(entry(name)).card.options.keys()}
     method = parse_method(entry(name, options=options))
-    findings = check(method.load(weights, "cpu"), method.card, 32)
+    findings = check({s: method.load(weights, "cpu", s) for s in method.card.stages}, method.card, 32)
     assert [(f.check, f.detail) for f in findings if not f.passed] == []
 
 
@@ -189,7 +196,7 @@ def test_a_method_that_raises_is_reported() -> None:
     def refuse(images: list[Image.Image], requests: Sequence[EditRequest]) -> list[Image.Image]:
         raise RuntimeError("out of memory\nsecond line")
 
-    assert [(f.check, f.detail) for f in check(Weak(refuse), CARD)] == [("runs", "RuntimeError: out of memory")]
+    assert [(f.check, f.detail) for f in examined(Weak(refuse))] == [("runs", "RuntimeError: out of memory")]
 
 
 @pytest.mark.parametrize("tensor", [torch.tensor([1.0, torch.nan, 1.0]), torch.ones(3, requires_grad=True), [1.0]])
@@ -206,7 +213,7 @@ def test_an_image_instead_of_an_error_is_caught() -> None:
         def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
             return [request.query.copy() for request in requests]
 
-    findings = check(Tolerant(), CARD)
+    findings = examined(Tolerant())
     assert [f.check for f in findings if not f.passed] == ["raises when it cannot edit"]
 
 
@@ -214,7 +221,7 @@ def test_a_method_that_exits_is_caught_wherever_it_does() -> None:
     def leave(images: list[Image.Image], requests: Sequence[EditRequest]) -> list[Image.Image]:
         sys.exit(0)
 
-    assert [(f.check, f.passed, f.detail) for f in check(Weak(leave), CARD)] == [("runs", False, "SystemExit: 0")]
+    assert [(f.check, f.passed, f.detail) for f in examined(Weak(leave))] == [("runs", False, "SystemExit: 0")]
 
     class Leaving(Weak):
         def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
@@ -223,3 +230,88 @@ def test_a_method_that_exits_is_caught_wherever_it_does() -> None:
             return super().edit(requests)
 
     assert broken(Leaving()) == ["raises when it cannot edit"]
+
+
+PLANNING = replace(CARD, stages=("prepare", "plan", "edit"))
+Plan = dict[str, torch.Tensor]
+
+
+class Planning(Weak):
+    """Plans what it adds to the query, does something to the plan, and edits by it."""
+
+    def __init__(self, change: Callable[["Planning", Plan], Plan] = lambda editor, plan: plan) -> None:
+        super().__init__()
+        self.change, self.plans = change, 0
+
+    def plan(self, request: EditRequest) -> Plan:
+        self.plans += 1
+        added = request.prepared["mean"] * len(request.require("instruction")) / 25
+        return self.change(self, {"added": added})
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
+        return super().edit([replace(request, prepared={"mean": request.planned["added"]}) for request in requests])
+
+
+class Spoiling(Planning):
+    """Changes what was prepared while it plans."""
+
+    def plan(self, request: EditRequest) -> Plan:
+        plan = super().plan(request)
+        request.prepared["mean"].mul_(0.5)
+        return plan
+
+
+class Ignoring(Planning):
+    """Edits without a look at the plan."""
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
+        return Weak.edit(self, requests)
+
+
+def test_an_honest_method_that_plans_passes() -> None:
+    findings = examined(Planning(), PLANNING)
+    assert all(finding.passed for finding in findings) and len(findings) == 17
+
+
+def remember(editor: Planning, plan: Plan) -> Plan:
+    return {"added": plan["added"] + editor.plans}
+
+
+class Carrying(Planning):
+    """Adds a trace of the exemplar that was planned for before."""
+
+    last = torch.zeros(3)
+
+    def plan(self, request: EditRequest) -> Plan:
+        plan, before, self.last = super().plan(request), self.last, request.prepared["mean"]
+        return {"added": plan["added"] + before} if self.plans % 4 != 1 else plan
+
+
+@pytest.mark.parametrize(
+    ("editor", "promise"),
+    [
+        (Planning(remember), "same request, same plan"),
+        (Carrying(), "plans do not depend on each other"),
+        (Ignoring(lambda editor, plan: {"added": plan["added"].requires_grad_()}), "planned tensors are on the CPU"),
+        (Ignoring(lambda editor, plan: {"added": plan["added"] * torch.nan}), "planned tensors are on the CPU"),
+        (Spoiling(), "inputs untouched"),
+        (Ignoring(), "raises when it cannot edit"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Planning) else value,
+)
+def test_a_plan_that_breaks_a_promise_is_caught(editor: Planning, promise: str) -> None:
+    assert any(name.startswith(promise) for name in broken(editor, PLANNING))
+
+
+def test_an_edit_that_ignores_its_plan_is_told_so() -> None:
+    details = {finding.check: finding.detail for finding in examined(Ignoring(), PLANNING)}
+    assert details["raises when it cannot edit"] == "returns an image without its plan"
+
+
+def test_the_method_of_three_stages_keeps_the_contract(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TOY_LOG", raising=False)
+    shutil.copy(Path(__file__).parents[1] / "three_stages.py", project / "planner.py")
+    method = parse_method(entry("baselines.planner"))
+    findings = check({stage: method.load({}, "cpu", stage) for stage in method.card.stages}, method.card)
+    assert [(f.check, f.detail) for f in findings if not f.passed] == []
+    assert {"planned tensors are on the CPU and finite", "same request, same plan"} <= {f.check for f in findings}

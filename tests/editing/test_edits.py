@@ -1,60 +1,23 @@
 """The edits stage: sharding, order and batches, interruption, failures, and the files it writes."""
 
-import csv
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from editing_toys import entry, write_bench
-from PIL import Image
+from editing_toys import Run, entry, images_of, rows_of, write_bench
 
 from editclip import stage, storage
 from editclip.data.bench import Bench
-from editclip.editing import edits
+from editclip.editing import cards, edits
 from editclip.editing.cards import parse_method
 from editclip.editing.edits import edit, gather
 from editclip.editing.prepared import prepare
 from editclip.editing.work import Work
 from editclip.errors import InputError
 from editclip.provenance import code_digest
-
-Run = Callable[..., Path]
-
-
-def rows_of(folder: Path, name: str = "edits.csv") -> list[dict[str, str]]:
-    with open(folder / name, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def images_of(folder: Path) -> dict[str, bytes]:
-    return {path.stem: Image.open(path).tobytes() for path in folder.glob("*.png")}
-
-
-@pytest.fixture
-def run(bench: Bench, tmp_path: Path) -> Run:
-    """`run(name, shards=…, order=…, **entry)` prepares, edits and gathers; gives the gathered folder."""
-
-    def run(
-        name: str, editor: str = "baselines.toy", shards: int = 1, bench: Bench = bench, seed: int = 0, **changes: Any
-    ) -> Path:
-        work = Work(parse_method(entry(editor, **changes)), bench, {}, 5, "cpu")
-        folder = tmp_path / name
-        parts = []
-        for k in range(shards):
-            parts.append(folder / "prepared" / str(k))
-            parts[-1].mkdir(parents=True)
-            prepare(work, (k, shards), parts[-1])
-        for k in range(shards):
-            with storage.atomic_folder(folder / "shards" / str(k)) as out:
-                edit(work, parts, seed, (k, shards), out)
-        with storage.atomic_folder(folder / "edits") as out:
-            gather(bench, [folder / "shards" / str(k) for k in range(shards)], out)
-        return folder / "edits"
-
-    return run
 
 
 def another_cache(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
@@ -261,9 +224,11 @@ def test_samples_without_a_needed_input_are_skipped(run: Run, tmp_path: Path) ->
     assert rows[1]["reason"] == "no ground truth" and len(images_of(folder)) == 6
 
 
-def test_a_method_without_exemplars_prepares_nothing(run: Run, bench: Bench, tmp_path: Path) -> None:
+def test_a_method_of_one_stage_edits_alone(run: Run, bench: Bench, tmp_path: Path) -> None:
     images = images_of(run("query", "baselines.copy_query"))
-    assert rows_of(tmp_path / "query" / "prepared" / "0", "prepared.csv") == []
+    work = Work(parse_method(entry("baselines.copy_query")), bench, {}, 5, "cpu")
+    with pytest.raises(InputError, match="has no stage prepare; the STAGES of baselines.copy_query are edit"):
+        prepare(work, (0, 1), tmp_path)
     assert all(images[s.sample_id] == bench.image(s.query).tobytes() for s in bench.samples)
 
 
@@ -288,23 +253,23 @@ def test_edit_wants_every_exemplar_prepared(bench: Bench, toy: Path, tmp_path: P
     work = Work(parse_method(entry("baselines.toy")), bench, {}, 5, "cpu")
     prepare(work, (0, 2), tmp_path)
     with pytest.raises(InputError, match="exemplar g-red-e1 is in none of the --prepared folders"):
-        edit(work, [tmp_path], 0, (0, 1), tmp_path)
+        edit(work, [tmp_path], [], 0, (0, 1), tmp_path)
 
 
-def test_command_line(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+def test_command_line(bench: Bench, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     def call(*arguments: object) -> None:
         monkeypatch.setattr("sys.argv", ["edits", *map(str, arguments), "--bench", str(tmp_path / "bench")])
         stage.run(edits.main)
 
     monkeypatch.setattr(stage, "use_threads", lambda threads: None)  # it would hold for the whole test session
-    method = ["--method", json.dumps(entry("baselines.copy_exemplar_after")), "--base-seed", 5]
+    method = ["--method", json.dumps(entry("baselines.toy")), "--base-seed", 5]
     call("prepare", *method, "--out", tmp_path / "prepared")
     for k in range(2):
         part = ["--shard", f"{k}-of-2", "--seeds", 0, 7, "--prepared", tmp_path / "prepared"]
         call("edit", *method, *part, "--out", tmp_path / f"shard{k}")
     made = json.loads((tmp_path / "shard0" / "provenance.json").read_text())
     assert made["inputs"]["prepared 1"]["path"] == str(tmp_path / "prepared")
-    own = {"module": "baselines.copy_exemplar_after", "digest": code_digest("baselines.copy_exemplar_after")}
+    own = {"module": "baselines.toy", "digest": code_digest("baselines.toy", root=cards.ROOT)}
     assert made["code"]["method"] == own
     assert json.loads((tmp_path / "prepared" / "provenance.json").read_text())["code"]["method"] == own
     assert json.loads((tmp_path / "shard0" / "seed=7" / "method.json").read_text())["code"] == own

@@ -28,9 +28,9 @@ def test_defaults_are_the_official_evaluation_settings() -> None:
 
 def test_batch_of_different_exemplars_equals_single_pipeline_calls(bench: Bench, weights: dict[str, Path]) -> None:
     method = parse_method(entry("editclip.method", options=OPTIONS))
-    editor, requests = method.load(weights, "cpu"), Requests(bench, method, 0)
-    samples = bench.samples[::5]
-    asked = [requests.request(s, editor.prepare(requests.exemplar(s.exemplar_id)), 0) for s in samples]
+    preparer, editor = (method.load(weights, "cpu", stage) for stage in method.card.stages)
+    requests, samples = Requests(bench, method, 0), bench.samples[::5]
+    asked = [requests.request(s, preparer.prepare(requests.exemplar(s.exemplar_id)), 0) for s in samples]
     images = editor.edit(asked)
     pipeline = EditCLIPPipeline.from_released(
         editclip_ip2p=weights["editclip_ip2p"], editclip=weights["editclip"], base=weights["ip2p"]
@@ -62,7 +62,7 @@ def test_settings_the_pipeline_would_misread_are_refused(
     weights: dict[str, Path], name: str, options: dict[str, object], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        parse_method(entry(name, options=options)).load(weights, "cpu")
+        parse_method(entry(name, options=options)).load(weights, "cpu", "edit")
 
 
 def test_weights_trained_with_another_encoder_are_refused(weights: dict[str, Path], tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_weights_trained_with_another_encoder_are_refused(weights: dict[str, Pat
     shutil.copytree(weights["editclip_ip2p"], folder)
     Conditioning("edit", "hidden", path_digest(weights["clip"])).save(folder)
     with pytest.raises(InputError, match="was trained with the encoder"):
-        parse_method(entry("editclip.method")).load(weights | {"editclip_ip2p": folder}, "cpu")
+        parse_method(entry("editclip.method")).load(weights | {"editclip_ip2p": folder}, "cpu", "prepare")
 
 
 def test_both_guidance_weights_may_be_one() -> None:
@@ -84,3 +84,12 @@ def test_pixels_are_rounded_and_must_be_finite() -> None:
     assert image.getpixel((0, 0)) == (0, 128, 255)
     with pytest.raises(FloatingPointError, match="not finite"):
         to_images(np.full((1, 2, 2, 3), np.nan))
+
+
+@pytest.mark.parametrize(("stage", "role"), [("prepare", "editclip_ip2p.ip2p"), ("edit", "editclip_ip2p.encoder")])
+def test_what_only_the_other_stage_needs_is_not_loaded(weights: dict[str, Path], stage: str, role: str) -> None:
+    method, emptied = parse_method(entry("editclip.method")), weights | {role: weights["ip2p"] / "scheduler"}
+    assert callable(getattr(method.load(emptied, "cpu", stage), stage))
+    (other,) = {"prepare", "edit"} - {stage}
+    with pytest.raises(InputError, match="scheduler"):
+        method.load(emptied, "cpu", other)

@@ -77,7 +77,7 @@ def test_key_changes_with_each_input_and_only_with_inputs(tmp_path: Path) -> Non
     def keys(name: str, folder: str, **row: str) -> list[str]:
         bench = write_bench(tmp_path / folder, change=lambda index, r: r.update(row) if index == 0 else None)
         requests = Requests(bench, parse_method(entry(name)), 0)
-        return [requests.key(sample, "", 0) for sample in bench.samples]
+        return [requests.key(sample, [], 0) for sample in bench.samples]
 
     plain = keys("baselines.ip2p", "plain")
     worded = keys("baselines.ip2p", "worded", instruction="let it snow")
@@ -86,3 +86,11 @@ def test_key_changes_with_each_input_and_only_with_inputs(tmp_path: Path) -> Non
     assert keys("baselines.ip2p", "query", query="frames/snow-q0_0.png")[0] != plain[0]
     truth = keys("baselines.ground_truth", "truth")
     assert keys("baselines.ground_truth", "other", ground_truth="frames/snow-q0_1.png")[0] != truth[0]
+
+
+def test_a_plan_has_a_seed_of_its_own_for_all_repetitions(bench: Bench) -> None:
+    requests = Requests(bench, parse_method(entry("baselines.ip2p")), 0)
+    seeds = [requests.request(sample, {}, seed).seed for sample in bench.samples for seed in (None, 0, 1)]
+    assert len(set(seeds)) == len(seeds) == 3 * len(bench.samples)
+    keys = [requests.key(bench.samples[0], tensors, seed) for tensors in ([], ["a"], ["b"]) for seed in (None, 0)]
+    assert len(set(keys)) == len(keys)

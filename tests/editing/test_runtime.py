@@ -20,7 +20,7 @@ def timed(
     bench: Bench, out: Path, samples: int = 3, warm_up: int = 0, repeats: int = 1, **changes: object
 ) -> list[dict[str, str]]:
     out.mkdir(exist_ok=True)
-    work = Work(parse_method(entry("baselines.toy", **changes)), bench, {}, 5, "cpu")
+    work = Work(parse_method(entry(**{"editor": "baselines.toy"} | changes)), bench, {}, 5, "cpu")
     runtime.measure(work, samples, warm_up, repeats, out)
     with open(out / "runtime.csv", newline="") as file:
         return list(csv.DictReader(file))
@@ -48,7 +48,23 @@ def test_each_edit_is_made_alone_and_prepared_anew_after_the_warm_up(bench: Benc
     chosen = [bench.samples[index] for index in (0, 4, 8)]
     assert [row["sample_id"] for row in rows] == [sample.sample_id for sample in chosen]
     exemplars = [sample.exemplar_id for sample in [chosen[0], chosen[0], *chosen]]
-    assert toy.read_text().splitlines() == [line for e in exemplars for line in (f"prepare {e}", "edit")]
+    assert toy.read_text().splitlines() == [*(f"prepare {e}" for e in exemplars), *["edit"] * 5]
+
+
+def test_stages_are_timed_one_after_the_other(
+    bench: Bench, planner: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is loaded once, when the one before it is done, and counted by itself."""
+    text = (project / "planner.py").read_text().replace("import os\n", f"import os\nfrom {__name__} import CLOCK\n")
+    text = text.replace('note("prepare")', 'CLOCK[0] += 3.0; note("prepare")')
+    text = text.replace('note(f"plan', 'CLOCK[0] += 7.0; note(f"plan')
+    (project / "planner.py").write_text(text)
+    monkeypatch.setattr(runtime.time, "perf_counter", lambda: CLOCK[0])
+    rows = timed(bench, tmp_path / "out", samples=2, editor="baselines.planner")
+    names = ("prepare_seconds", "plan_seconds", "edit_seconds")
+    assert [[float(row[name]) for name in names] for row in rows] == [[3.0, 7.0, 0.0]] * 2
+    stages = [line.split()[0] for line in planner.read_text().splitlines()]
+    assert stages == [call for stage in ("prepare", "plan", "edit") for call in ("load", stage, stage)]
 
 
 def test_all_samples_are_repeated_one_round_after_the_other_beside_the_load(
@@ -67,7 +83,7 @@ def test_nothing_is_read_from_the_cache_or_left_in_it(bench: Bench, toy: Path, c
     for name in ("prepared", "edits"):
         (tmp_path / name).mkdir()
     prepare(work, (0, 1), tmp_path / "prepared")
-    edit(work, [tmp_path / "prepared"], 0, (0, 1), tmp_path / "edits")
+    edit(work, [tmp_path / "prepared"], [], 0, (0, 1), tmp_path / "edits")
     before, calls = sorted(cache.rglob("*")), len(toy.read_text().splitlines())
     timed(bench, tmp_path / "out", samples=2)
     assert len(toy.read_text().splitlines()) == calls + 4

@@ -151,6 +151,21 @@ def test_tokens_may_be_encoded_beforehand_and_shared(pipe: EditCLIPPipeline) -> 
     assert torch.equal(shared, encoded)
 
 
+def test_either_half_of_the_pipeline_is_loaded_alone(pipe: EditCLIPPipeline, released: dict[str, Path]) -> None:
+    encoding = EditCLIPPipeline.from_released(**{**released, "base": None})
+    editing = EditCLIPPipeline.from_released(**{**released, "editclip": None})
+    editing.set_progress_bar_config(disable=True)
+    assert [encoding.vae, encoding.unet, encoding.scheduler] == [None] * 3
+    assert [editing.edit_encoder, editing.image_proj_model, editing.feature_extractor] == [None] * 3
+    tokens = encoding.encode_exemplar(*EXEMPLAR)
+    found = latents(editing, image=QUERIES[0], edit_tokens=tokens, generator=noise(4))
+    assert torch.equal(found, latents(pipe, image=QUERIES[0], exemplar=EXEMPLAR, generator=noise(4)))
+    with pytest.raises(InputError, match="no edit encoder; give edit_tokens, or load it with editclip=FOLDER"):
+        editing(QUERIES[0], EXEMPLAR)
+    with pytest.raises(InputError, match="only encodes exemplars; load it with base=FOLDER"):
+        encoding(QUERIES[0], EXEMPLAR)
+
+
 def test_exemplar_order_and_guidance_matter(pipe: EditCLIPPipeline) -> None:
     base = latents(pipe, image=QUERIES[0], exemplar=EXEMPLAR, generator=noise(0))
     swapped = latents(pipe, image=QUERIES[0], exemplar=EXEMPLAR[::-1], generator=noise(0))

@@ -132,8 +132,9 @@ def write_run(run: Path) -> pd.DataFrame:
         path.parent.mkdir(parents=True)
         timed = pd.DataFrame({"sample_id": manifest["sample_id"][:2], "exemplar_queries": QUERIES})
         timed = timed.assign(
-            prepare_seconds=[3.0, 6.0], edit_seconds=[0.5, 1.0], repeat=[0, 1], load=[1.0, 2.4], cores=2
-        )
+            prepare_seconds=[3.0, 6.0], plan_seconds=[0.25, 0.25], edit_seconds=[0.25, 0.75], repeat=[0, 1],
+            load=[1.0, 2.4], cores=2,
+        )  # fmt: skip
         timed.assign(status="ok", reason="").to_csv(path, index=False)
     log = [{"step": s, "loss": 1 / (1 + s), "learning_rate": 1e-4} for s in range(50)]
     path = run / "weights" / "clip" / "logs" / "metrics.jsonl"

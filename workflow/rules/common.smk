@@ -10,7 +10,7 @@ from editclip.config.bindings import (
     weights_of,
 )
 from editclip.config.tree import read_config
-from editclip.editing.cards import NamedEditing, editor_module, read_card
+from editclip.editing.cards import STAGES, NamedEditing, editor_module, read_card
 from editclip.errors import InputError
 from editclip.metrics.families import FAMILIES
 from editclip.provenance import code_digest
@@ -86,9 +86,9 @@ def watched(folder):
     )
 
 
-def asked(entry=None):
-    """What the jobs of an entry of the config ask for, as Snakemake calls it."""
-    found = CONFIG.resources.asked(entry and entry.resources)
+def asked(request=None):
+    """What jobs with this request of the config, if any, ask for, as Snakemake calls it."""
+    found = CONFIG.resources.asked(request)
     return {
         "mem_mb": round(1000 * found.memory_gb),
         "runtime": found.minutes,
@@ -96,12 +96,23 @@ def asked(entry=None):
     }
 
 
-def asked_by_method(resource):
-    """How Snakemake finds what the jobs of the rule's method ask for of one resource."""
-    return lambda wildcards: asked(METHODS[wildcards.method])[resource]
+def asked_for(*stages):
+    """What jobs ask for that take a method through stages, of those that it has: the most of each resource."""
+
+    def most(resource):
+        def found(wildcards):
+            own = METHODS[wildcards.method].resources
+            stages_here = set(stages) & set(CARDS[wildcards.method].stages)
+            return max(asked(own and own.of(stage))[resource] for stage in stages_here)
+
+        return found
+
+    return {resource: most(resource) for resource in asked()}
 
 
-OF_METHOD = {name: asked_by_method(name) for name in asked()}
+def with_stage(stage):
+    """The methods that have a stage, as a regular expression; without any, one that nothing matches."""
+    return "|".join(name for name in METHODS if stage in CARDS[name].stages) or "(?!)"
 
 
 def trunks_for(trunk):
@@ -159,11 +170,18 @@ def edit_code(method):
 
 
 def prepared_for(wildcards):
-    """What was prepared of the exemplars, all shards of it; nothing for a method that sees no exemplar."""
-    if "exemplar" not in CARDS[wildcards.method].needs:
+    """What was prepared of the exemplars, all shards of it; nothing for a method without that stage."""
+    if "prepare" not in CARDS[wildcards.method].stages:
         return []
     folder = f"{RUN}/prepared/{wildcards.method}"
     return [f"{folder}/{shard}" for shard in shards_of(wildcards.method)]
+
+
+def planned_for(wildcards):
+    """What was planned for the samples of a shard; nothing for a method without that stage."""
+    if "plan" not in CARDS[wildcards.method].stages:
+        return []
+    return f"{RUN}/planned/{wildcards.method}/{wildcards.shard}"
 
 
 def table_method(name):

@@ -1,6 +1,6 @@
-# Each method edits the whole bench: what depends on the exemplar alone is prepared once (if the method sees exemplars),
-# then one job per shard makes all repetitions (importing and loading a model takes longer than many a bench's images),
-# then the shards are gathered.
+# Each method edits the whole bench, in the stages that its card names: what depends on the exemplar alone is prepared,
+# and what a planning model makes of each sample is planned, once for all repetitions; then one job per shard makes all
+# repetitions (importing and loading a model takes longer than many a bench's images), then the shards are gathered.
 
 
 wildcard_constraints:
@@ -18,10 +18,12 @@ rule prepare:
         f"{RUN}/logs/prepare/{{method}}-{{shard}}.log",
     benchmark:
         f"{RUN}/benchmarks/prepare/{{method}}-{{shard}}.tsv"
+    wildcard_constraints:
+        method=with_stage("prepare"),
     conda:
         ENVIRONMENT
     resources:
-        **OF_METHOD,
+        **asked_for("prepare"),
     params:
         method=lambda wildcards: editing_part(wildcards.method),
         weights=lambda wildcards: as_arguments(method_weights(wildcards.method)),
@@ -35,11 +37,42 @@ rule prepare:
         " --threads {threads} --out {output} 2> >(tee {log} >&2)"
 
 
+rule plan:
+    input:
+        weights=lambda wildcards: method_weights(wildcards.method).values(),
+        bench=f"{RUN}/bench",
+        prepared=prepared_for,
+    output:
+        directory(f"{RUN}/planned/{{method}}/{{shard}}"),
+    log:
+        f"{RUN}/logs/plan/{{method}}-{{shard}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/plan/{{method}}-{{shard}}.tsv"
+    wildcard_constraints:
+        method=with_stage("plan"),
+    conda:
+        ENVIRONMENT
+    resources:
+        **asked_for("plan"),
+    params:
+        method=lambda wildcards: editing_part(wildcards.method),
+        weights=lambda wildcards: as_arguments(method_weights(wildcards.method)),
+        base_seed=CONFIG.run.seed,
+        code=lambda wildcards: edit_code(wildcards.method),
+    message:
+        "Planning with {wildcards.method}, shard {wildcards.shard}"
+    shell:
+        "python -m editclip.editing.edits plan --method {params.method:q} --bench {input.bench}"
+        " --weights {params.weights} --prepared {input.prepared} --base-seed {params.base_seed}"
+        " --shard {wildcards.shard} --threads {threads} --out {output} 2> >(tee {log} >&2)"
+
+
 rule edit:
     input:
         weights=lambda wildcards: method_weights(wildcards.method).values(),
         bench=f"{RUN}/bench",
         prepared=prepared_for,
+        planned=planned_for,
     output:
         directory(f"{RUN}/shards/{{method}}/{{shard}}"),
     log:
@@ -49,7 +82,7 @@ rule edit:
     conda:
         ENVIRONMENT
     resources:
-        **OF_METHOD,
+        **asked_for("edit"),
     params:
         method=lambda wildcards: editing_part(wildcards.method),
         weights=lambda wildcards: as_arguments(method_weights(wildcards.method)),
@@ -60,8 +93,8 @@ rule edit:
         "Editing with {wildcards.method}, shard {wildcards.shard}"
     shell:
         "python -m editclip.editing.edits edit --method {params.method:q} --bench {input.bench}"
-        " --weights {params.weights} --prepared {input.prepared} --base-seed {params.base_seed}"
-        " --seeds {params.seeds} --shard {wildcards.shard}"
+        " --weights {params.weights} --prepared {input.prepared} --planned {input.planned}"
+        " --base-seed {params.base_seed} --seeds {params.seeds} --shard {wildcards.shard}"
         " --threads {threads} --out {output} 2> >(tee {log} >&2)"
 
 

@@ -20,7 +20,7 @@ rule time_edits:
         ENVIRONMENT
     threads: ALL_CORES  # so that no other job runs beside it
     resources:
-        **OF_METHOD,
+        **asked_for(*STAGES),
     params:
         method=lambda wildcards: editing_part(wildcards.method),
         weights=lambda wildcards: as_arguments(method_weights(wildcards.method)),

@@ -26,7 +26,7 @@ for _name, _entry in CONFIG.weights.items():
                 ENVIRONMENT
             threads: _processes  # more gain nothing on the micro run's small tensors; --set-threads raises it
             resources:
-                **asked(_entry),
+                **asked(_entry.resources),
                 processes=_processes,  # no parameter: another number changes the rounding alone, as threads do
             params:
                 kind=_kind.name,
