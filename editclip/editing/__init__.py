@@ -58,7 +58,7 @@ class EditRequest:
     Attributes:
         query: the image to edit, RGB, R×R.
         exemplar: the demonstration fed to the method (for a shuffled control: another type's).
-        prepared: what `Editor.prepare` returned for that exemplar, on the CPU.
+        prepared: what `Editor.prepare` returned for that exemplar, on the CPU; all its requests share it.
         instruction: the edit in words.
         caption_before: caption of the query.
         caption_after: caption of the wanted image.

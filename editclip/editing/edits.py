@@ -123,7 +123,7 @@ def edit(work: Work, prepared: Sequence[Path], seed: int, shard: tuple[int, int]
     Raises:
         InputError: an exemplar was not prepared, or more than 1 % of the benchmark's samples failed.
     """
-    card, requests, ready = work.card(), work.requests(), read_prepared(prepared)
+    card, requests, ready = work.card(), work.requests, read_prepared(prepared)
     finished = work.finished("edits", card)
     items = [_item(work, requests, ready, sample, seed) for sample in part(work.bench.samples, shard)]
     _edit_items(work, requests, items, seed, finished)

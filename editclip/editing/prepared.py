@@ -1,5 +1,6 @@
 """Preparation: what a method computes from an exemplar alone, once an exemplar, stored for all seeds and samples."""
 
+import functools
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -44,7 +45,7 @@ def prepare(work: Work, shard: tuple[int, int], out: Path) -> None:
     Raises:
         InputError: the exemplars that failed take more than 1 % of the benchmark's samples with them.
     """
-    requests, finished = work.requests(), work.finished("prepared", work.card())
+    requests, finished = work.requests, work.finished("prepared", work.card())
     wanted = sorted(set(requests.fed.values())) if "exemplar" in work.method.card.needs else []
     keys = {exemplar_id: requests.exemplar_key(exemplar_id) for exemplar_id in part(wanted, shard)}
     failed: dict[str, str] = {}
@@ -99,7 +100,13 @@ def read_prepared(folders: Sequence[Path]) -> dict[str, Row]:
 
 
 def load_prepared(row: Row | None) -> "Mapping[str, torch.Tensor]":
-    """The tensors of one row of `read_prepared`; none where nothing was prepared."""
+    """The tensors of one row of `read_prepared`, the same each time; none where nothing was prepared."""
+    return dict(_tensors(row["file"], row["sha256"])) if row is not None and row["file"] else {}
+
+
+@functools.lru_cache(maxsize=1024)  # mapped files, whose pages the system drops when it needs the memory
+def _tensors(file: Path, sha256: str) -> "Mapping[str, torch.Tensor]":
+    """The tensors in a file, read once for all samples and seeds as long as its digest stays."""
     from safetensors.torch import load_file
 
-    return load_file(row["file"]) if row is not None and row["file"] else {}
+    return load_file(file)

@@ -97,8 +97,9 @@ class Work:
     base_seed: int
     device: str
 
+    @functools.cached_property
     def requests(self) -> Requests:
-        """What the method is asked."""
+        """What the method is asked; the benchmark's images are read and digested once for all seeds."""
         return Requests(self.bench, self.method, self.base_seed)
 
     @functools.cached_property
