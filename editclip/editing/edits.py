@@ -16,7 +16,6 @@ import argparse
 import dataclasses
 import json
 import logging
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +34,6 @@ from editclip.editing.work import (
     Finished,
     Row,
     Work,
-    part,
     place,
     read_rows,
     reason,
@@ -125,7 +123,7 @@ def edit(work: Work, prepared: Sequence[Path], seed: int, shard: tuple[int, int]
     """
     card, requests, ready = work.card(), work.requests, read_prepared(prepared)
     finished = work.finished("edits", card)
-    items = [_item(work, requests, ready, sample, seed) for sample in part(work.bench.samples, shard)]
+    items = [_item(work, requests, ready, sample, seed) for sample in stage.part(work.bench.samples, shard)]
     _edit_items(work, requests, items, seed, finished)
     failed = {item.sample.sample_id: item.reason for item in items if item.status == "failed"}
     refuse_failed_samples(failed, work.bench, work.method.name)
@@ -195,14 +193,6 @@ def seeds_of(shards: Sequence[Path]) -> list[str]:
     return sorted(first)
 
 
-def shard_argument(text: str) -> tuple[int, int]:
-    """The shard "k-of-n" (or "k/n") as (k, n), 0 ≤ k < n."""
-    parts = re.fullmatch(r"(\d+)(?:-of-|/)(\d+)", text)
-    if not parts or int(parts[1]) >= int(parts[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not K-of-N with K from 0 to N - 1")
-    return int(parts[1]), int(parts[2])
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -215,7 +205,8 @@ def _arguments() -> argparse.Namespace:
         command.add_argument("--method", type=stage.config_value, required=True, help="method entry of the config")
         command.add_argument("--weights", type=stage.weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
         command.add_argument("--base-seed", type=int, required=True, help="the run's seed")
-        command.add_argument("--shard", type=shard_argument, default=(0, 1), metavar="K-of-N", help="default: 0-of-1")
+        shard = "the part of the samples, or of the exemplars (default: 0-of-1)"
+        command.add_argument("--shard", type=stage.shard_argument, default=(0, 1), metavar="K-of-N", help=shard)
         if name == "edit":
             command.add_argument("--prepared", type=Path, nargs="*", default=[], help="folders written by prepare")
             seeds = "numbers of the repetitions, a folder seed=<s> each"

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from editclip import stage
 from editclip.editing import Editor, Exemplar, JointEditor
-from editclip.editing.work import Row, Work, part, place, read_rows, reason, refuse_failed_samples, write_rows
+from editclip.editing.work import Row, Work, place, read_rows, reason, refuse_failed_samples, write_rows
 from editclip.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def prepare(work: Work, shard: tuple[int, int], out: Path) -> None:
     """
     requests, finished = work.requests, work.finished("prepared", work.card())
     wanted = sorted(set(requests.fed.values())) if "exemplar" in work.method.card.needs else []
-    keys = {exemplar_id: requests.exemplar_key(exemplar_id) for exemplar_id in part(wanted, shard)}
+    keys = {exemplar_id: requests.exemplar_key(exemplar_id) for exemplar_id in stage.part(wanted, shard)}
     failed: dict[str, str] = {}
     if any(finished.get(key) is None for key in keys.values()):
         editor = work.editor

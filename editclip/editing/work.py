@@ -138,12 +138,6 @@ class Work:
         return Finished(cache_folder(kind, code, self.method.editor, card["options"], card["weights"], self.device))
 
 
-def part(items: Iterable[Any], shard: tuple[int, int]) -> list[Any]:
-    """Every n-th item from the k-th on, for shard (k, n), 0 ≤ k < n: n disjoint parts that make up the whole."""
-    number, count = shard
-    return list(items)[number::count]
-
-
 def reason(error: BaseException) -> str:
     """Class and first line of an exception."""
     lines = str(error).strip().splitlines()
