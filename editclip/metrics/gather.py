@@ -1,6 +1,8 @@
 """Join the scores of a method's shards into the very files that one job would write for the whole benchmark.
 
-python -m editclip.metrics.gather --bench DIR --shards DIR … --out DIR
+    python -m editclip.metrics.gather --bench DIR --shards DIR … --out DIR
+
+Each shard's folder is one that `editclip.metrics.scoring --shard K-of-N` wrote; rows take the benchmark's order.
 """
 
 import csv
@@ -24,7 +26,7 @@ def gather(shards: Sequence[Path], bench: Bench, out: Path) -> None:
 
     Args:
         shards: the family's folder of every shard.
-        bench: the benchmark, whose order the rows take.
+        bench: the benchmark.
         out: where they go.
 
     Raises:
@@ -49,8 +51,8 @@ def gather(shards: Sequence[Path], bench: Bench, out: Path) -> None:
 def _alike(shards: Sequence[Path]) -> list[str]:
     """Names of the tables `seed=<s>.csv`, which all shards have, under one card."""
     for shard in shards:
-        if not (shard / "card.json").is_file():
-            raise InputError(f"{shard} has no card.json: give folders of scores")
+        if not (shard / "card.json").is_file() or not list(shard.glob("seed=*.csv")):
+            raise InputError(f"{shard} has no card.json with seed=<s>.csv: score this shard first")
     card, *cards = ((shard / "card.json").read_bytes() for shard in shards)
     names, *others = (sorted(path.name for path in shard.glob("seed=*.csv")) for shard in shards)
     for shard, *found in zip(shards[1:], cards, others, strict=True):

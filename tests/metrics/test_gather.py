@@ -84,7 +84,7 @@ def test_incomplete_and_mixed_shards_are_refused(
 
     refused(r"no shard has scores of g-t-e0-q1 \(3 missing in all\)", first)
     refused("1/lpips/seed=0.csv repeats sample g-t-e0-q1", second, second)
-    refused("none/lpips has no card.json", first, tmp_path / "none")
+    refused("none/lpips has no card.json with seed=<s>.csv", first, tmp_path / "none")
     refused("different cards or seeds", first, score(shard="1-of-2", seeds=(0,), out="one seed"))
     other = METRICS | {"lpips": METRICS["lpips"] | {"resolution": 96}}
     refused("different cards or seeds", first, score(other, shard="1-of-2", out="other"))
