@@ -37,7 +37,7 @@ CONFIG = "config/interrupted.yaml"  # in the copies: the given one with what the
 KINDS = {
     "training": r"train_\w+",
     "editing": "edit",
-    "scoring": "score",
+    "scoring": "score|score_shard",
     "notebook": "notebook",
     "preparing": "prepare|plan",
     "timing": "time_edits",

@@ -8,9 +8,10 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,20 @@ def weights_argument(text: str) -> tuple[str, Path]:
     if not (name and separator and folder):
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER")
     return name, Path(folder)
+
+
+def shard_argument(text: str) -> tuple[int, int]:
+    """The shard "k-of-n" (or "k/n") as (k, n), 0 ≤ k < n."""
+    parts = re.fullmatch(r"(\d+)(?:-of-|/)(\d+)", text)
+    if not parts or int(parts[1]) >= int(parts[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not K-of-N with K from 0 to N - 1")
+    return int(parts[1]), int(parts[2])
+
+
+def part(items: Iterable[Any], shard: tuple[int, int]) -> list[Any]:
+    """Every n-th item from the k-th on, for shard (k, n), 0 ≤ k < n: n disjoint parts that make up the whole."""
+    number, count = shard
+    return list(items)[number::count]
 
 
 def parser(description: str | None, out: str | None = None) -> argparse.ArgumentParser:

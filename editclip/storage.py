@@ -12,9 +12,11 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ PACKAGES = (
 
 # Files that describe a run (time, memory, logs) rather than its result: they do not enter a folder's digest.
 UNDIGESTED = ("provenance.json", "logs")
+
+RECENT_NS = 2_000_000_000  # file systems count time in steps of up to 2 s: a file younger than that can change unseen
 
 
 def digest(*parts: Any) -> str:
@@ -41,15 +45,38 @@ def file_digest(path: str | Path) -> str:
 
 
 def path_digest(path: str | Path) -> str:
-    """SHA-256 of a file, or of a folder's relative names and contents (without provenance, logs and what is hidden)."""
+    """SHA-256 of a file, or of a folder's relative names and contents (without provenance, logs and what is hidden).
+
+    Whichever process asks, what has not changed since is read once.
+    """
     path = Path(path)
     if path.is_file():
-        return file_digest(path)
+        return _read_once(path, [("", path)], lambda: file_digest(path))
     members = sorted(p for p in path.rglob("*") if p.is_file())
     relative = [(p.relative_to(path), p) for p in members]
     shown = [(r, p) for r, p in relative if not any(part.startswith(".") for part in r.parts)]
-    counted = [(r, p) for r, p in shown if r.parts[0] not in UNDIGESTED]
-    return digest([(r.as_posix(), file_digest(p)) for r, p in counted])
+    counted = [(r.as_posix(), p) for r, p in shown if r.parts[0] not in UNDIGESTED]
+    return _read_once(path, counted, lambda: digest([(name, file_digest(p)) for name, p in counted]))
+
+
+def _read_once(path: Path, members: Sequence[tuple[str, Path]], read: Callable[[], str]) -> str:
+    """The digest that `read` makes of `path`, kept in the cache under names, sizes and times of its members.
+
+    A link counts as what it leads to. Archives and `cp -p` set back the time of a file's contents, not the inode's. No
+    cache is made for this: a notebook that only loads a model has none.
+    """
+    now, facts = time.time_ns(), [(name, file.stat()) for name, file in members]
+    state = [(name, f.st_size, f.st_mtime_ns, f.st_ctime_ns) for name, f in facts]
+    kept = cache_root() / "digests" / digest(os.fsencode(os.path.realpath(path)), state)
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if re.fullmatch("[0-9a-f]{64}", known := kept.read_text(encoding="ascii")):
+            return known
+    value = read()
+    newest = max((max(f.st_mtime_ns, f.st_ctime_ns) for _, f in facts), default=0)
+    if newest < now - RECENT_NS and cache_root().is_dir():
+        with contextlib.suppress(OSError), atomic_file(kept) as temporary:
+            temporary.write_text(value, encoding="ascii")
+    return value
 
 
 def fingerprint(path: Path) -> str:

@@ -31,6 +31,6 @@ class MethodEntry(Editing):
     seeds: Seeds | None
     """repetitions; null = run.seeds"""
     shards: Count
-    """jobs the bench is split into"""
+    """jobs the bench is split into, to edit it and to score the edits"""
     resources: MethodRequest | None = None
     """what these jobs ask for; a key that is left out = the section `resources`"""

@@ -18,7 +18,6 @@ again with its whole batch.
 import argparse
 import json
 import logging
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,7 +105,7 @@ def edit(
         InputError: an exemplar was not prepared, a sample not planned, or more than 1 % of the benchmark's samples
             failed.
     """
-    card, requests = work.card(), work.requests()
+    card, requests = work.card(), work.requests
     finished = work.finished("edits", card)
     found = items(work, requests, shard, seed, PREPARED.read(prepared), PLANNED.read(planned))
     _edit_items(work, requests, found, finished)
@@ -177,14 +176,6 @@ def seeds_of(shards: Sequence[Path]) -> list[str]:
     return sorted(first)
 
 
-def shard_argument(text: str) -> tuple[int, int]:
-    """The shard "k-of-n" (or "k/n") as (k, n), 0 ≤ k < n."""
-    parts = re.fullmatch(r"(\d+)(?:-of-|/)(\d+)", text)
-    if not parts or int(parts[1]) >= int(parts[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not K-of-N with K from 0 to N - 1")
-    return int(parts[1]), int(parts[2])
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -197,7 +188,8 @@ def _arguments() -> argparse.Namespace:
         command.add_argument("--method", type=stage.config_value, required=True, help="method entry of the config")
         command.add_argument("--weights", type=stage.weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
         command.add_argument("--base-seed", type=int, required=True, help="the run's seed")
-        command.add_argument("--shard", type=shard_argument, default=(0, 1), metavar="K-of-N", help="default: 0-of-1")
+        shard = "the part of the samples, or of the exemplars (default: 0-of-1)"
+        command.add_argument("--shard", type=stage.shard_argument, default=(0, 1), metavar="K-of-N", help=shard)
         if name != "prepare":
             command.add_argument("--prepared", type=Path, nargs="*", default=[], help="folders written by prepare")
         if name == "edit":

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from editclip import stage
 from editclip.data.bench import Sample
 from editclip.editing import EditRequest
 from editclip.editing.requests import Requests
 from editclip.editing.tables import PLANNED, PREPARED, load_tensors
-from editclip.editing.work import Row, Work, part
+from editclip.editing.work import Row, Work
 
 STEPS = {"prepare": "preparation", "plan": "plan"}  # in reasons
 
@@ -34,7 +35,7 @@ class Item:
 
     def request(self, requests: Requests) -> EditRequest:
         """What the method is asked."""
-        prepared, planned = (load_tensors(self.left.get(stage)) for stage in STEPS)
+        prepared, planned = (load_tensors(self.left.get(step)) for step in STEPS)
         return requests.request(self.sample, prepared, self.seed, planned)
 
 
@@ -60,14 +61,14 @@ def items(
         InputError: what a stage of the method's card should have left for a sample is not there.
     """
     stages, result = work.method.card.stages, []
-    for sample in part(work.bench.samples, shard):
+    for sample in stage.part(work.bench.samples, shard):
         left: dict[str, Row] = {}
         if "prepare" in stages:
             left["prepare"] = PREPARED.row(prepared, requests.fed[sample.exemplar_id])
         if "plan" in stages and seed is not None:
             left["plan"] = PLANNED.row(planned, sample.sample_id)
         item = Item(sample, seed, left, requests.key(sample, [row["sha256"] for row in left.values()], seed))
-        failed = [f"{STEPS[stage]}: {row['reason']}" for stage, row in left.items() if row["status"] == "failed"]
+        failed = [f"{STEPS[step]}: {row['reason']}" for step, row in left.items() if row["status"] == "failed"]
         if missing := requests.missing(sample):
             item.status, item.reason = "skipped", missing
         elif failed:

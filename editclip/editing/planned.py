@@ -33,7 +33,7 @@ def plan(work: Work, prepared: Sequence[Path], shard: tuple[int, int], out: Path
             samples failed.
     """
     work.method.check_stage("plan")
-    requests, finished = work.requests(), work.finished(PLANNED.name, work.card())
+    requests, finished = work.requests, work.finished(PLANNED.name, work.card())
     found = items(work, requests, shard, None, PREPARED.read(prepared), {})
     done = {item.key: finished.get(item.key) for item in found if item.status == "ok"}
     todo = [item for item in found if item.status == "ok" and done[item.key] is None]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from editclip import stage
 from editclip.editing import Exemplar, JointPreparer, Preparer
 from editclip.editing.tables import PREPARED, Undone
-from editclip.editing.work import Work, part, reason, refuse_failed_samples
+from editclip.editing.work import Work, reason, refuse_failed_samples
 
 if TYPE_CHECKING:
     import torch
@@ -44,9 +45,9 @@ def prepare(work: Work, shard: tuple[int, int], out: Path) -> None:
             samples with them.
     """
     work.method.check_stage("prepare")
-    requests, finished = work.requests(), work.finished(PREPARED.name, work.card())
+    requests, finished = work.requests, work.finished(PREPARED.name, work.card())
     wanted = sorted(set(requests.fed.values()))
-    keys = {exemplar_id: requests.exemplar_key(exemplar_id) for exemplar_id in part(wanted, shard)}
+    keys = {exemplar_id: requests.exemplar_key(exemplar_id) for exemplar_id in stage.part(wanted, shard)}
     failed: dict[str, str] = {}
     if any(finished.get(key) is None for key in keys.values()):
         preparer = work.preparer

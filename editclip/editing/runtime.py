@@ -59,7 +59,7 @@ def measure(work: Work, samples: int, warm_up: int, repeats: int, out: Path) -> 
         repeats: how often all samples are edited, one round after the other.
         out: folder to fill.
     """
-    requests = work.requests()
+    requests = work.requests
     possible = [sample for sample in work.bench.samples if not requests.missing(sample)]
     count = min(samples, len(possible))
     chosen = [possible[index * len(possible) // count] for index in range(count)]

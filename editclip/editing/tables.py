@@ -1,5 +1,6 @@
 """Tensors on their way from one stage to the next: a folder of safetensors and the CSV table that lists them."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,12 @@ PLANNED = TensorTable("planned", "sample")
 
 def load_tensors(row: Row | None) -> "Mapping[str, torch.Tensor]":
     """The tensors of one row, on the CPU; none where there is no row, as without that stage, or no file."""
+    return dict(_tensors(row["file"], row["sha256"])) if row is not None and row["file"] else {}
+
+
+@functools.lru_cache(maxsize=1024)  # mapped files, whose pages the system drops when it needs the memory
+def _tensors(file: Path, sha256: str) -> "Mapping[str, torch.Tensor]":
+    """The tensors in a file, read once for all samples and seeds as long as its digest stays."""
     from safetensors.torch import load_file
 
-    return load_file(row["file"]) if row is not None and row["file"] else {}
+    return load_file(file)

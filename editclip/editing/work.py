@@ -98,8 +98,9 @@ class Work:
     base_seed: int
     device: str
 
+    @functools.cached_property
     def requests(self) -> Requests:
-        """What the method is asked."""
+        """What the method is asked; the benchmark's images are read and digested once for all seeds."""
         return Requests(self.bench, self.method, self.base_seed)
 
     @functools.cached_property
@@ -146,12 +147,6 @@ class Work:
         """Cache of this method's results of one kind; rows with equal code, options and weights share it."""
         code = [code_digest("editclip.editing.edits"), card["code"]["digest"]]
         return Finished(cache_folder(kind, code, self.method.editor, card["options"], card["weights"], self.device))
-
-
-def part(items: Iterable[Any], shard: tuple[int, int]) -> list[Any]:
-    """Every n-th item from the k-th on, for shard (k, n), 0 ≤ k < n: n disjoint parts that make up the whole."""
-    number, count = shard
-    return list(items)[number::count]
 
 
 def reason(error: BaseException) -> str:

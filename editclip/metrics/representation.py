@@ -52,9 +52,8 @@ class Features:
     texts: Values
 
 
-def features(name: str, encoder: Clip | EditCLIP, folder: Path, texts: Sequence[str]) -> Features:
-    """Encode all pairs of the test split of the triplets in `folder`, and `texts`; `name` is for the progress bar."""
-    triplets = Triplets(folder, "test", encoder.processor.size["height"])
+def features(name: str, encoder: Clip | EditCLIP, triplets: Triplets, texts: Sequence[str]) -> Features:
+    """Encode all pairs of `triplets`, which are of the encoder's side, and `texts`; `name` is for the progress bar."""
     edits = []
     for rows in tqdm(torch.arange(len(triplets)).split(BATCH), desc=name, unit="batch"):
         before, after = triplets.batch(rows.tolist())
@@ -204,9 +203,11 @@ def main() -> None:
     with stage.output_folder(args.out, inputs=inputs, **facts) as folder:
         encoders: dict[str, Clip | EditCLIP] = {name: EditCLIP.load(weights, device)}
         encoders |= {clip: Clip.load(path, device) for clip, path in clips}
-        pairs = Triplets(args.triplets, "test", 1)
+        sides = {name: encoder.processor.size["height"] for name, encoder in encoders.items()}
+        splits = {side: Triplets(args.triplets, "test", side) for side in set(sides.values())}  # usually one
+        pairs = splits[sides[name]]
         texts, told = np.unique(np.asarray(pairs.edit_prompts), return_inverse=True)
-        found = {name: features(name, encoder, args.triplets, texts.tolist()) for name, encoder in encoders.items()}
+        found = {n: features(n, encoder, splits[sides[n]], texts.tolist()) for n, encoder in encoders.items()}
         rows = measures(found, pairs.edit_ids or pairs.edit_prompts, told, statistics)
         rows += [row for encoder, path in args.encoders for row in training_minutes(encoder, path)]
         with (folder / "representation.csv").open("w", newline="", encoding="utf-8") as file:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+from editclip import stage
 from editclip.data.bench import Bench, Sample
 from editclip.errors import InputError
 from editclip.storage import file_digest
@@ -136,12 +137,13 @@ def _edit(sample: Sample, row: Mapping[str, str] | None, folder: Path) -> Edit:
     return Edit(sample, path, sha256)
 
 
-def read_edits(folder: Path, bench: Bench) -> list[Edit]:
-    """The edits of one method and seed, one for every sample of the benchmark and in its order.
+def read_edits(folder: Path, bench: Bench, shard: tuple[int, int] = (0, 1)) -> list[Edit]:
+    """The edits of one method and seed, one for every sample of the benchmark, or of its shard, and in its order.
 
     Args:
         folder: holds `edits.csv` and the images.
         bench: the benchmark; a sample without a row counts as failed.
+        shard: (k, n), the k-th of n parts of the samples, counted from 0; the others' images are not read.
 
     Raises:
         InputError: no edits.csv, a missing column, a repeated or unknown sample, or an image changed since it was made.
@@ -162,7 +164,7 @@ def read_edits(folder: Path, bench: Bench) -> list[Edit]:
     unknown = sorted(rows.keys() - {sample.sample_id for sample in bench.samples})
     if unknown:
         raise InputError(f"{table} names sample {unknown[0]!r}, which benchmark {bench.name!r} does not have")
-    return [_edit(sample, rows.get(sample.sample_id), folder) for sample in bench.samples]
+    return [_edit(sample, rows.get(sample.sample_id), folder) for sample in stage.part(bench.samples, shard)]
 
 
 def score_edits(family: Family, edits: Sequence[Edit]) -> list[dict[str, Score]]:

@@ -70,12 +70,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--method", required=True, help="name written into the rows")
     parser.add_argument("--seeds", type=int, nargs="+", required=True)
     parser.add_argument("--weights", type=stage.weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
+    shard = "the part of the samples that is scored, to be joined by editclip.metrics.gather (default: 0-of-1)"
+    parser.add_argument("--shard", type=stage.shard_argument, default=(0, 1), metavar="K-of-N", help=shard)
     args = parser.parse_args(argv)
     stage.use_threads(args.threads)
     metrics, bench, weights = checked(Metrics, args.metrics, "metrics"), Bench.load(args.bench), dict(args.weights)
-    edits = {seed: read_edits(args.edits / f"seed={seed}", bench) for seed in args.seeds}
+    edits = {seed: read_edits(args.edits / f"seed={seed}", bench, args.shard) for seed in args.seeds}
     problems = {f"{e.sample.sample_id} seed={s}": e.problem for s, group in edits.items() for e in group if e.problem}
     failed = {name: problem.reason for name, problem in problems.items() if problem.status == "failed"}
+    # Of all samples, so that a shard that breaks the rule alone stops at once and `gather` sees the others together.
     refuse_failures(failed, len(bench.samples) * len(edits), args.method, "edit them again")
     for name, source in FAMILIES.items():
         setting = Setting(getattr(metrics, name), bench, weights, metrics.batch_size, stage.device())

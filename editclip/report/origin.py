@@ -15,7 +15,7 @@ from editclip.storage import digest
 SHORT = 12  # hex digits shown of a digest
 # What the folders of a run are of: entries of this section of the config.
 SECTIONS = {"weights": "weights", "tables": "tables", "prepared": "methods", "shards": "methods", "edits": "methods",
-            "scores": "methods", "runtime": "methods"}  # fmt: skip
+            "score_shards": "methods", "scores": "methods", "runtime": "methods"}  # fmt: skip
 STAGES = ("Stage", "Jobs", "Minutes", "Peak memory MiB", "Threads", "Device", "Code")
 
 
@@ -127,8 +127,8 @@ def stages(provenance: Provenances) -> pd.DataFrame:
 def _stage(path: Path) -> str:
     """Name of the stage that wrote a provenance.json, from its place in the run."""
     kind, *rest = path.parts
-    if kind == "scores" and len(rest) == 3:  # <method>/<family>/
-        return f"scores: {rest[1]}"
+    if kind in ("scores", "score_shards") and len(rest) > 2:  # <method>/<family>/, <method>/<shard>/<family>/
+        return f"scores: {path.parent.name}"
     names = {"shards": "edits", "edits": "gathering edits", "prepared": "exemplars"}
     return f"{names.get(kind, kind)}: {rest[0]}" if len(rest) > 1 and kind != "edits" else names.get(kind, kind)
 

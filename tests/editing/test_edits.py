@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 from editing_toys import Run, entry, images_of, rows_of, write_bench
 
 from editclip import stage, storage
@@ -39,6 +40,22 @@ def test_result_depends_on_neither_shards_nor_batch_nor_order(
 
 def test_more_shards_than_samples(run: Run, bench: Bench, toy: Path) -> None:
     assert len(images_of(run("many", shards=15))) == 12
+
+
+def test_what_was_prepared_is_read_once_for_all_samples_and_seeds(
+    bench: Bench, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    load = safetensors.torch.load_file
+    monkeypatch.setattr(safetensors.torch, "load_file", lambda file: read.append(file.stem) or load(file))
+    work = Work(parse_method(entry("baselines.toy", batch_size=1)), bench, {}, 5, "cpu")
+    (tmp_path / "prepared").mkdir()
+    prepare(work, (0, 1), tmp_path / "prepared")
+    for seed in (0, 1):
+        (tmp_path / f"seed={seed}").mkdir()
+        edit(work, [tmp_path / "prepared"], seed, (0, 1), tmp_path / f"seed={seed}")
+        assert sorted(read) == sorted({sample.exemplar_id for sample in bench.samples})
+    assert toy.read_text().count("edit") == 2 * len(bench.samples)
 
 
 def test_seeds_give_other_images(run: Run, toy: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from metric_toys import photo, write_clip
 
 from editclip.config.run import Statistics
+from editclip.data.triplets import Triplets
 from editclip.errors import InputError
 from editclip.metrics import representation
 from editclip.metrics.representation import Features, measures, recalled, weighted_auc
@@ -109,7 +110,10 @@ def test_stage_measures_the_test_split(tmp_path, monkeypatch) -> None:
         ["representation", "--triplets", str(triplets), "--encoders", f"editclip={editclip}", f"clip={clip}",
          "--statistics", STATISTICS.model_dump_json(), "--threads", "1", "--out", str(tmp_path / "out")],
     )  # fmt: skip
+    opened: list[int] = []
+    monkeypatch.setattr(representation, "Triplets", lambda *given: opened.append(given[2]) or Triplets(*given))
     representation.main()
+    assert opened == [32], "both encoders see images of 32 px"
     with (tmp_path / "out" / "representation.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["n"] for row in rows if row["measure"] == "retrieval_edit"} == {"9"}

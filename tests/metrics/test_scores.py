@@ -16,38 +16,7 @@ from editclip.errors import InputError
 from editclip.metrics.families import FAMILIES, Source
 from editclip.metrics.ground_truth import GroundTruthScores
 from editclip.metrics.scores import COLUMNS, Family, Setting, read_edits
-from editclip.metrics.scoring import main
 from editclip.storage import file_digest
-
-
-@pytest.fixture
-def score(bench: Bench, edits: Path, tmp_path: Path, clip_folder: Path, editclip_folder: Path) -> Callable[..., Path]:
-    """`score()` runs the stage on the edits; its output folder.
-
-    Arguments: `metrics`, the config's section; `seeds`; `weights`, as on the command line; `out`.
-    """
-    folders = (f"clip={clip_folder}", f"editclip={editclip_folder}")
-
-    def run(
-        metrics: dict[str, Any] = METRICS,
-        seeds: tuple[int, ...] = (0, 1),
-        weights: tuple[str, ...] = folders,
-        out: str = "scores",
-    ) -> Path:
-        main(
-            ["--metrics", json.dumps(metrics), "--bench", str(bench.folder), "--edits", str(edits), "--method", "mine",
-             "--seeds", *map(str, seeds), "--weights", *weights, "--threads", "1", "--out", str(tmp_path / out)]
-        )  # fmt: skip
-        return tmp_path / out
-
-    return run
-
-
-@pytest.fixture
-def edits(bench: Bench, tmp_path: Path) -> Path:
-    """Two seeds of a method."""
-    write_edits(tmp_path / "edits", bench, seed=0)
-    return write_edits(tmp_path / "edits", bench, seed=1)
 
 
 def change_row(table: Path, number: int, **values: str) -> None:

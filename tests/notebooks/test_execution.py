@@ -326,6 +326,9 @@ def test_origin_names_code_seeds_and_trunk_and_adds_up_time(run: Path, tmp_path:
         write_json(
             part / "provenance.json", made | {"code": code, "seconds": 30, "peak_memory_mib": 9, "inputs": inputs}
         )
+        scores = copy / "score_shards" / "ip2p" / f"{shard}-of-2" / "lpips"
+        scores.mkdir(parents=True)
+        write_json(scores / "provenance.json", made | {"seconds": 60, "peak_memory_mib": 7})
     config = read_record(copy)
     provenances = origin.provenances(copy, config)
     facts = dict(origin.facts(copy, config, provenances))
@@ -333,3 +336,4 @@ def test_origin_names_code_seeds_and_trunk_and_adds_up_time(run: Path, tmp_path:
     assert facts["Weights"] == "clip cccccccccccc" and facts["LPIPS trunk"].startswith("random_trunk")
     rows = origin.stages(provenances).set_index("Stage")
     assert rows.loc["edits: ip2p", ["Jobs", "Minutes", "Peak memory MiB"]].tolist() == ["2", "1.00", "9"]
+    assert float(rows.loc["scores: lpips", "Minutes"]) >= 2

@@ -96,12 +96,14 @@ def entries_by_output(folder: Path) -> dict[str, list[str]]:
         module = dotted(source.relative_to(ROOT).as_posix())
         runner = ["editclip.editing.edits", module]
         shards = [f"{i}-of-{method.shards}" for i in range(method.shards)]
-        if '"exemplar"' in source.read_text():
+        if '"prepare"' in source.read_text():
             entries |= {f"{run}/prepared/{name}/{shard}": runner for shard in shards}
         if name in TIMED:
             entries[f"{run}/runtime/{name}"] = ["editclip.editing.runtime", module]
         scoring = ["editclip.metrics.scoring", *(f"editclip.metrics.{family}" for family in FAMILIES)]
-        entries |= {f"{run}/scores/{name}/{family}": scoring for family in FAMILIES}
+        entries |= {f"{run}/score_shards/{name}/{shard}": scoring for shard in shards if len(shards) > 1}
+        last = scoring if len(shards) == 1 else ["editclip.metrics.gather"]
+        entries |= {f"{run}/scores/{name}/{family}": last for family in FAMILIES}
         entries |= {f"{run}/shards/{name}/{shard}": runner for shard in shards}
         entries[f"{run}/edits/{name}"] = ["editclip.editing.edits"]
     return entries
@@ -246,9 +248,11 @@ def test_a_changed_metric_scores_anew_and_does_nothing_else(smoke: Project) -> N
     """That the other families come from the cache is tested where they are scored."""
     with smoke.edited(MICRO, lambda text: text.replace("minimum_length: 1.0e-4", "minimum_length: 1.0e-3")):
         planned = smoke.planned()
-    rows = read_config(ROOT / SMOKE).tables["table1"].rows
-    assert {job.removeprefix("Scoring ") for job in planned if job.startswith("Scoring")} == set(rows)
-    assert {m for m in messages(planned) if not m.startswith("Scoring")} == RECORDING
+    rows = set(read_config(ROOT / SMOKE).tables["table1"].rows)
+    shards = {"ip2p, shard 0-of-2", "ip2p, shard 1-of-2"}
+    assert {job.removeprefix("Scoring ") for job in planned if job.startswith("Scoring")} == rows - {"ip2p"} | shards
+    assert {job for job in planned if job.startswith("Gathering")} == {"Gathering the scores of ip2p"}
+    assert {m for m in messages(planned) if not m.startswith(("Scoring", "Gathering"))} == RECORDING
 
 
 def test_a_changed_exemplar_recipe_leaves_the_other_weights_alone(smoke: Project) -> None:

@@ -73,3 +73,10 @@ def test_a_fresh_clone_has_everything_to_do(tmp_path: Path) -> None:
     planned = project.planned()
     assert {"Drawing the procedural training triplets", "Training editclip", "Writing the report"} <= planned
     assert len(planned) > 30
+    scored = {job for job in planned if "ip2p" in job and job.startswith(("Scoring", "Gathering"))}
+    gathered = {"Gathering the shards of ip2p", "Gathering the scores of ip2p"}
+    assert scored == {"Scoring ip2p, shard 0-of-2", "Scoring ip2p, shard 1-of-2", *gathered}
+    with project.edited(SMOKE, lambda text: text.replace("shards: 2 ", "shards: 1 ")):
+        whole = project.planned()
+    assert "Gathering the shards of ip2p" in whole and "Scoring ip2p" in whole
+    assert len(planned - whole) == 5 and len(whole - planned) == 2, "no job of sharding is left"

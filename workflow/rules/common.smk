@@ -164,6 +164,15 @@ def shards_of(method):
     return [f"{index}-of-{count}" for index in range(count)]
 
 
+# The methods whose scores are made in shards too.
+SHARDED = [name for name, entry in METHODS.items() if entry.shards > 1]
+
+
+def only(methods):
+    """The wildcard constraint of a rule for these methods alone; for none of them, what nothing matches."""
+    return "|".join(methods) or "(?!)"
+
+
 def edit_code(method):
     """Digest of the runner's code and the method's own."""
     return code_digest("editclip.editing.edits", editor_module(METHODS[method].editor))

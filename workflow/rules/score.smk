@@ -18,8 +18,9 @@ rule lpips_trunks:
         "python -m editclip.metrics.fetch_trunks --out {output} 2> >(tee {log} >&2)"
 
 
-# One job scores all edits of one method by all metric families; features, and the scores of a family that nothing has
-# changed for, come from the cache. Another measures what the encoders themselves can tell apart.
+# One job scores all edits of one method by all metric families, or those of one shard of a method that has several,
+# which are then gathered; features, and the scores of a family that nothing has changed for, come from the cache.
+# Another job measures what the encoders themselves can tell apart.
 
 
 rule score:
@@ -33,7 +34,7 @@ rule score:
     log:
         f"{RUN}/logs/score/{{method}}.log",
     wildcard_constraints:
-        method="|".join(METHODS),
+        method=only(name for name in METHODS if name not in SHARDED),
     conda:
         ENVIRONMENT
     resources:
@@ -42,6 +43,7 @@ rule score:
         metrics=as_json(CONFIG.metrics),
         seeds=lambda wildcards: seeds_of(wildcards.method),
         weights=as_arguments(METRIC_WEIGHTS),
+        shard="0-of-1",
         out=lambda wildcards, output: os.path.dirname(output[0]),
         code=code_digest(
             "editclip.metrics.scoring",
@@ -52,8 +54,48 @@ rule score:
     shell:
         "python -m editclip.metrics.scoring --metrics {params.metrics:q} --bench {input.bench}"
         " --edits {input.edits} --method {wildcards.method} --seeds {params.seeds}"
-        " --weights {params.weights} --threads {threads}"
+        " --weights {params.weights} --shard {params.shard} --threads {threads}"
         " --out {params.out} 2> >(tee {log} >&2)"
+
+
+use rule score as score_shard with:
+    output:
+        directory(f"{RUN}/score_shards/{{method}}/{{shard}}"),
+    log:
+        f"{RUN}/logs/score/{{method}}-{{shard}}.log",
+    wildcard_constraints:
+        method=only(SHARDED),
+    params:
+        shard="{shard}",
+        out=lambda wildcards, output: output[0],
+    message:
+        "Scoring {wildcards.method}, shard {wildcards.shard}"
+
+
+rule gather_scores:
+    input:
+        bench=f"{RUN}/bench",
+        shards=lambda wildcards: [
+            f"{RUN}/score_shards/{wildcards.method}/{shard}"
+            for shard in shards_of(wildcards.method)
+        ],
+    output:
+        [directory(f"{RUN}/scores/{{method}}/{family}") for family in FAMILIES],
+    log:
+        f"{RUN}/logs/gather_scores/{{method}}.log",
+    wildcard_constraints:
+        method=only(SHARDED),
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        out=lambda wildcards, output: os.path.dirname(output[0]),
+        code=code_digest("editclip.metrics.gather"),
+    message:
+        "Gathering the scores of {wildcards.method}"
+    shell:
+        "python -m editclip.metrics.gather --bench {input.bench} --shards {input.shards}"
+        " --threads {threads} --out {params.out} 2> >(tee {log} >&2)"
 
 
 if CONFIG.representation:
