@@ -165,8 +165,8 @@ def test_a_number_without_a_dot_is_a_number() -> None:
 
 def test_an_entry_is_like_another_but_for_what_it_says() -> None:
     config = checked_config(loaded())
-    clip, matched = (config.weights[name].model_dump() for name in ("clip", "clip_matched"))
-    assert matched["recipe"].pop("steps") != clip["recipe"].pop("steps") and matched == clip
+    maps, edits = (config.weights[name].model_dump() for name in ("prompt_diffusion", "prompt_diffusion_edits"))
+    assert (maps["recipe"].pop("tasks"), edits["recipe"].pop("tasks")) == ("maps", "edits") and maps == edits
     own, shuffled = (config.methods[name].model_dump() for name in ("editclip", "shuffled-editclip"))
     assert {k for k in own if own[k] != shuffled[k]} == {"exemplars", "seeds"}
     assert own["editor"] == "editclip.method" and own["options"]["num_inference_steps"] == 2
@@ -186,7 +186,7 @@ def test_an_overlay_adds_and_changes_entries(tmp_path: Path) -> None:
                        "tables: {ablations: {like: table1, rows: [editclip, lambda_0], bars: []}}\n")  # fmt: skip
     plain, config = read_config(ROOT / "config/micro.yaml"), read_config(ROOT / "config/micro.yaml", overlay)
     assert set(config.weights) - set(plain.weights) == {"lambda_0"}
-    assert {**config.weights["lambda_0"].model_dump()["recipe"], "lpips_weight": 0.05} == (
+    assert {**config.weights["lambda_0"].model_dump()["recipe"], "lpips_weight": 0.1} == (
         plain.weights["editclip_ip2p"].model_dump()["recipe"]
     )
     card = read_card("editclip.method")

@@ -53,7 +53,7 @@ def test_what_was_prepared_is_read_once_for_all_samples_and_seeds(
     prepare(work, (0, 1), tmp_path / "prepared")
     for seed in (0, 1):
         (tmp_path / f"seed={seed}").mkdir()
-        edit(work, [tmp_path / "prepared"], seed, (0, 1), tmp_path / f"seed={seed}")
+        edit(work, [tmp_path / "prepared"], [], seed, (0, 1), tmp_path / f"seed={seed}")
         assert sorted(read) == sorted({sample.exemplar_id for sample in bench.samples})
     assert toy.read_text().count("edit") == 2 * len(bench.samples)
 

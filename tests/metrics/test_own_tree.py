@@ -67,13 +67,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         for name, exemplars in CONTROLS.items():
             entry = {"name": name, "editor": f"baselines.{name}", "exemplars": exemplars, **common}
             method = ["--method", json.dumps(entry), "--bench", bench, "--base-seed", 0, "--shard", "0-of-1"]
-            prepared, shard, scores = folder / "prepared" / name, folder / "shards" / name, folder / "scores" / name
-            shown = name == "copy_exemplar_after"
-            if shown:
-                called(edits.main, "prepare", *method, "--out", prepared)
-            called(
-                edits.main, "edit", *method, *(["--prepared", prepared] if shown else []), "--seeds", 0, "--out", shard
-            )
+            shard, scores = folder / "shards" / name, folder / "scores" / name
+            called(edits.main, "edit", *method, "--seeds", 0, "--out", shard)
             gathered = folder / "edits" / name
             called(edits.main, "gather", "--bench", bench, "--shards", shard, "--out", gathered)
             given = ["--bench", bench, "--edits", gathered, "--method", name, "--seeds", 0]
