@@ -110,9 +110,14 @@ def asked_for(*stages):
     return {resource: most(resource) for resource in asked()}
 
 
+def only(methods):
+    """The wildcard constraint of a rule for these methods alone; for none of them, what nothing matches."""
+    return "|".join(methods) or "(?!)"
+
+
 def with_stage(stage):
-    """The methods that have a stage, as a regular expression; without any, one that nothing matches."""
-    return "|".join(name for name in METHODS if stage in CARDS[name].stages) or "(?!)"
+    """The methods that have a stage."""
+    return [name for name in METHODS if stage in CARDS[name].stages]
 
 
 def trunks_for(trunk):
@@ -166,11 +171,6 @@ def shards_of(method):
 
 # The methods whose scores are made in shards too.
 SHARDED = [name for name, entry in METHODS.items() if entry.shards > 1]
-
-
-def only(methods):
-    """The wildcard constraint of a rule for these methods alone; for none of them, what nothing matches."""
-    return "|".join(methods) or "(?!)"
 
 
 def edit_code(method):

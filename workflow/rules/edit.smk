@@ -19,7 +19,7 @@ rule prepare:
     benchmark:
         f"{RUN}/benchmarks/prepare/{{method}}-{{shard}}.tsv"
     wildcard_constraints:
-        method=with_stage("prepare"),
+        method=only(with_stage("prepare")),
     conda:
         ENVIRONMENT
     resources:
@@ -49,7 +49,7 @@ rule plan:
     benchmark:
         f"{RUN}/benchmarks/plan/{{method}}-{{shard}}.tsv"
     wildcard_constraints:
-        method=with_stage("plan"),
+        method=only(with_stage("plan")),
     conda:
         ENVIRONMENT
     resources:
