@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from editclip.editing import Exemplar, JointPreparer, Preparer
-from editclip.editing.tables import PREPARED, Undone
+from editclip.editing.stored import PREPARED, Undone
 from editclip.editing.work import Work, part, reason, refuse_failed_samples
 
 if TYPE_CHECKING:

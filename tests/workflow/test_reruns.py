@@ -96,7 +96,7 @@ def entries_by_output(folder: Path) -> dict[str, list[str]]:
         module = dotted(source.relative_to(ROOT).as_posix())
         runner = ["editclip.editing.edits", module]
         shards = [f"{i}-of-{method.shards}" for i in range(method.shards)]
-        if '"exemplar"' in source.read_text():
+        if '"prepare"' in source.read_text():
             entries |= {f"{run}/prepared/{name}/{shard}": runner for shard in shards}
         if name in TIMED:
             entries[f"{run}/runtime/{name}"] = ["editclip.editing.runtime", module]
