@@ -23,7 +23,7 @@ from editclip.data.bench import Bench
 from editclip.editing import EditRequest, noise_seed
 from editclip.editing.cards import parse_method
 from editclip.editing.requests import Requests
-from editclip.editing.tables import PREPARED, load_tensors
+from editclip.editing.stored import PREPARED, load_tensors
 from editclip.errors import InputError
 
 PEAK = 255.0

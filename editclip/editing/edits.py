@@ -34,7 +34,7 @@ from editclip.editing.outputs import refuse_unusable
 from editclip.editing.planned import plan
 from editclip.editing.prepared import prepare
 from editclip.editing.requests import Requests
-from editclip.editing.tables import PLANNED, PREPARED
+from editclip.editing.stored import PLANNED, PREPARED
 from editclip.editing.work import (
     Finished,
     Row,

@@ -7,7 +7,7 @@ from editclip import stage
 from editclip.data.bench import Sample
 from editclip.editing import EditRequest
 from editclip.editing.requests import Requests
-from editclip.editing.tables import PLANNED, PREPARED, load_tensors
+from editclip.editing.stored import PLANNED, PREPARED, load_tensors
 from editclip.editing.work import Row, Work
 
 STEPS = {"prepare": "preparation", "plan": "plan"}  # in reasons

@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from editclip.editing.items import failures, items
-from editclip.editing.tables import PLANNED, PREPARED, Undone
+from editclip.editing.stored import PLANNED, PREPARED, Undone
 from editclip.editing.work import Work, reason, refuse_failed_samples
 
 LOG = logging.getLogger(__name__)

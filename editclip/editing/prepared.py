@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from editclip import stage
 from editclip.editing import Exemplar, JointPreparer, Preparer
-from editclip.editing.tables import PREPARED, Undone
+from editclip.editing.stored import PREPARED, Undone
 from editclip.editing.work import Work, reason, refuse_failed_samples
 
 if TYPE_CHECKING:

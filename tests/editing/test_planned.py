@@ -17,7 +17,7 @@ from editclip.editing.edits import edit
 from editclip.editing.planned import plan
 from editclip.editing.prepared import prepare
 from editclip.editing.requests import Requests
-from editclip.editing.tables import PLANNED, PREPARED, load_tensors
+from editclip.editing.stored import PLANNED, PREPARED, load_tensors
 from editclip.editing.work import Work
 from editclip.errors import InputError
 
