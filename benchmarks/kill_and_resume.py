@@ -30,6 +30,7 @@ import torch
 import yaml
 
 from editclip.config.tree import read_config
+from editclip.report.evidence import MEASURES
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = "config/interrupted.yaml"  # in the copies: the given one with what the options change
@@ -45,6 +46,8 @@ KINDS = {
 }
 COMPARED = (".safetensors", ".png", ".csv", ".parquet")
 TIMED = ("seconds", "runtime_s", "runtime_s_busy")  # columns of tables that hold times or loads
+# Columns and how the values of rows begin that are times: of table1_full.csv, representation.csv, evidence.csv.
+TIMED_ROWS = (("metric", "runtime"), ("measure", "core_minutes"), ("claim", MEASURES["core_minutes"]))
 STARTED, FINISHED = re.compile(r"Job (\d+): (.+)"), re.compile(r"Finished jobid: (\d+) \(Rule: (\w+)\)")
 STEP = re.compile(r"\s*\d+%\|[^|]*\| (\d+)/\d+ \[")  # of a training's progress bar: the others have a name
 
@@ -209,11 +212,11 @@ def break_off(folder: Path, cores: int, pending: list[Kill]) -> Iterator[tuple[K
 
 
 def content(file: Path) -> bytes | list[dict[str, str]]:
-    """What is compared of a file: its bytes; of a table, the rows without times."""
+    """What is compared of a file: its bytes; of a table, what is no time."""
     if file.suffix != ".csv":
         return file.read_bytes()
     with open(file, newline="", encoding="utf-8") as lines:
-        rows = [row for row in csv.DictReader(lines) if not row.get("metric", "").startswith("runtime")]
+        rows = [row for row in csv.DictReader(lines) if not any(row.get(k, "").startswith(v) for k, v in TIMED_ROWS)]
     kept = [{key: value for key, value in row.items() if key not in TIMED} for row in rows]
     return [
         {key: re.sub(r"; runtime_s on a busy machine: [^;]*", "", value) for key, value in row.items()} for row in kept

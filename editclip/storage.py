@@ -60,22 +60,23 @@ def path_digest(path: str | Path) -> str:
 
 
 def _read_once(path: Path, members: Sequence[tuple[str, Path]], read: Callable[[], str]) -> str:
-    """The digest that `read` makes of `path`, kept in the cache under names, sizes and times of its members.
+    """The digest that `read` makes of `path`, kept in the cache with names, sizes, times and places of its members.
 
     A link counts as what it leads to. Archives and `cp -p` set back the time of a file's contents, not the inode's. No
     cache is made for this: a notebook that only loads a model has none.
     """
     now, facts = time.time_ns(), [(name, file.stat()) for name, file in members]
-    state = [(name, f.st_size, f.st_mtime_ns, f.st_ctime_ns) for name, f in facts]
-    kept = cache_root() / "digests" / digest(os.fsencode(os.path.realpath(path)), state)
+    state = digest([(name, f.st_dev, f.st_ino, f.st_size, f.st_mtime_ns, f.st_ctime_ns) for name, f in facts])
+    kept = cache_root() / "digests" / digest(os.fsencode(os.path.realpath(path)))
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        if re.fullmatch("[0-9a-f]{64}", known := kept.read_text(encoding="ascii")):
-            return known
+        known = re.fullmatch(f"{state} ([0-9a-f]{{64}})", kept.read_text(encoding="ascii"))
+        if known:
+            return known[1]
     value = read()
     newest = max((max(f.st_mtime_ns, f.st_ctime_ns) for _, f in facts), default=0)
     if newest < now - RECENT_NS and cache_root().is_dir():
         with contextlib.suppress(OSError), atomic_file(kept) as temporary:
-            temporary.write_text(value, encoding="ascii")
+            temporary.write_text(f"{state} {value}", encoding="ascii")
     return value
 
 

@@ -33,4 +33,4 @@ class MethodEntry(Editing):
     shards: Count
     """jobs the bench is split into, to edit it and to score the edits"""
     resources: MethodRequest | None = None
-    """what these jobs ask for; a key that is left out = the section `resources`"""
+    """what the jobs that edit or time ask for; a key that is left out = the section `resources`"""

@@ -59,8 +59,7 @@ class EditRequest:
     Attributes:
         query: the image to edit, RGB, R×R.
         exemplar: the demonstration fed to the method (for a shuffled control: another type's).
-        prepared: what `Preparer.prepare` returned for that exemplar, on the CPU, the same for all its requests; empty
-            without that stage.
+        prepared: what `Preparer.prepare` returned for that exemplar, on the CPU; empty without that stage.
         instruction: the edit in words.
         caption_before: caption of the query.
         caption_after: caption of the wanted image.

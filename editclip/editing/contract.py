@@ -111,7 +111,8 @@ def _bytes(trial: Trial) -> list[bytes]:
     """All that the method was given, as bytes."""
     images = [image for r in trial.to_plan for image in (r.query, r.ground_truth) if image is not None]
     images += [image for exemplar in trial.exemplars for pair in exemplar.pairs for image in pair]
-    given = [tensor for r in trial.requests for tensor in (*r.prepared.values(), *r.planned.values())]
+    asked = trial.requests or trial.to_plan
+    given = [tensor for r in asked for tensor in (*r.prepared.values(), *r.planned.values())]
     tensors = [tensor for tensor in given if isinstance(tensor, torch.Tensor)]
     raw = [t.detach().cpu().reshape(-1).view(torch.uint8).numpy() for t in tensors]  # also bfloat16
     return [image.tobytes() for image in images] + [array.tobytes() for array in raw]
@@ -251,6 +252,7 @@ def _examine(loaded: Mapping[str, Any], card: Card, resolution: int) -> list[Fin
     change = dataclasses.replace
     try:
         asked = _asked(loaded, card, resolution)
+        shown = _bytes(asked)
         # Another seed than the plan's, as in a run.
         requests = tuple(change(r, planned=asked.plan(r), seed=1000 + n) for n, r in enumerate(asked.to_plan))
         given = change(asked, requests=requests)
@@ -269,7 +271,7 @@ def _examine(loaded: Mapping[str, Any], card: Card, resolution: int) -> list[Fin
             findings.append(Finding(name, not detail, detail))
     same = [a.tobytes() for a in trial.images] == [b.tobytes() for b in others]
     findings.append(Finding("another seed", True, "gives the same images" if same else "gives other images"))
-    findings.append(Finding("inputs untouched", before == _bytes(given), ""))
+    findings.append(Finding("inputs untouched", shown == _bytes(asked) and before == _bytes(given), ""))
     return findings
 
 

@@ -35,7 +35,7 @@ class Item:
 
     def request(self, requests: Requests) -> EditRequest:
         """What the method is asked."""
-        prepared, planned = (load_tensors(self.left.get(step)) for step in STEPS)
+        prepared, planned = load_tensors(self.left.get("prepare")), load_tensors(self.left.get("plan"))
         return requests.request(self.sample, prepared, self.seed, planned)
 
 

@@ -83,8 +83,8 @@ PLANNED = TensorTable("planned", "sample")
 
 
 def load_tensors(row: Row | None) -> "Mapping[str, torch.Tensor]":
-    """The tensors of one row, on the CPU; none where there is no row, as without that stage, or no file."""
-    return dict(_tensors(row["file"], row["sha256"])) if row is not None and row["file"] else {}
+    """The tensors of one row, on the CPU and the caller's own; none without a row, as without that stage, or a file."""
+    return {k: t.clone() for k, t in _tensors(row["file"], row["sha256"]).items()} if row and row["file"] else {}
 
 
 @functools.lru_cache(maxsize=1024)  # mapped files, whose pages the system drops when it needs the memory

@@ -10,8 +10,7 @@ paper eq. 13) and instructions T (its own text tower):
 - `same_edit_auc`: probability that two pairs of one edit are nearer (cosine) than two pairs of different edits; this is
   EC2EC for EditCLIP and S_visual for plain CLIP
 - `instruction_cosine`: largest cosine between the instructions of two different edits (no interval: it is a maximum)
-- `training_minutes`: what its last training took of a core, or of a GPU, where that was here; what it started from took
-  its own
+- `core_minutes`, `gpu_minutes`: what its own training took, where it was trained here (what it started from took more)
 
 Intervals resample the edits, each with all its pairs. Encoders share the draws, so that their difference has one too.
 """
@@ -180,8 +179,9 @@ def training_minutes(encoder: str, weights: Path) -> list[dict[str, Any]]:
     cost = weights / "logs" / "cost.json"
     if not cost.is_file():
         return []
-    minutes = json.loads(cost.read_text(encoding="utf-8"))["seconds"] / 60
-    return [dict.fromkeys(COLUMNS, "") | {"encoder": encoder, "measure": "training_minutes", "estimate": minutes}]
+    took = json.loads(cost.read_text(encoding="utf-8"))
+    measure = {"cores": "core_minutes", "GPUs": "gpu_minutes"}[took["of"]]
+    return [dict.fromkeys(COLUMNS, "") | {"encoder": encoder, "measure": measure, "estimate": took["seconds"] / 60}]
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ class ExemplarDiffusionRecipe(GradientRecipe):
     lpips_resolution: Count
     """images below this side are upsampled to it for LPIPS"""
     lpips_share: Share
-    """share of each batch that LPIPS is computed on (official 1)"""
+    """share of each batch, its first rows, that LPIPS is computed on (official 1)"""
     clip_projection: bool
     """clip the projection's gradients too; the official code clips the UNet's alone"""
     gradient_checkpointing: bool

@@ -27,7 +27,8 @@ MEASURES = {
     "retrieval_wording": "An edit's nearest instruction is the very wording of its pair",
     "same_edit_auc": "Two pairs of one edit are nearer than two of different edits (AUC)",
     "instruction_cosine": "Largest cosine between instructions of different edits",
-    "training_minutes": "Minutes of a core, or of a GPU, that its last training took",
+    "core_minutes": "Core-minutes that its own training took",
+    "gpu_minutes": "GPU-minutes that its own training took",
 }
 
 Claim = dict[str, Any]

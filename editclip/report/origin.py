@@ -14,8 +14,8 @@ from editclip.storage import digest
 
 SHORT = 12  # hex digits shown of a digest
 # What the folders of a run are of: entries of this section of the config.
-SECTIONS = {"weights": "weights", "tables": "tables", "prepared": "methods", "shards": "methods", "edits": "methods",
-            "score_shards": "methods", "scores": "methods", "runtime": "methods"}  # fmt: skip
+SECTIONS = {"weights": "weights", "tables": "tables", "prepared": "methods", "planned": "methods", "shards": "methods",
+            "edits": "methods", "score_shards": "methods", "scores": "methods", "runtime": "methods"}  # fmt: skip
 STAGES = ("Stage", "Jobs", "Minutes", "Peak memory MiB", "Threads", "Device", "Code")
 
 
@@ -129,7 +129,7 @@ def _stage(path: Path) -> str:
     kind, *rest = path.parts
     if kind in ("scores", "score_shards") and len(rest) > 2:  # <method>/<family>/, <method>/<shard>/<family>/
         return f"scores: {path.parent.name}"
-    names = {"shards": "edits", "edits": "gathering edits", "prepared": "exemplars"}
+    names = {"shards": "edits", "edits": "gathering edits", "prepared": "exemplars", "planned": "plans"}
     return f"{names.get(kind, kind)}: {rest[0]}" if len(rest) > 1 and kind != "edits" else names.get(kind, kind)
 
 

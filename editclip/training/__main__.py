@@ -20,7 +20,7 @@ from editclip.config.section import checked
 from editclip.errors import InputError
 from editclip.provenance import code_digest
 from editclip.recipes.kinds import Kind, check_folder, read_kind
-from editclip.recipes.recipe import Recipe
+from editclip.recipes.recipe import GradientRecipe, Recipe
 from editclip.storage import cache_folder, path_digest
 from editclip.training import launch
 from editclip.training.job import Job
@@ -89,12 +89,17 @@ def main() -> None:
     each = "GPUs, with a process each, that share the training (default: 0, which takes one if there is one)"
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help=each)
     arguments = parser.parse_args()
-    processes = arguments.gpus or arguments.processes
+    processes = launch.started() or max(arguments.gpus, arguments.processes)
     kind = read_kind(arguments.kind)
     if kind.training is None or kind.recipe is None:
         raise InputError(f"{kind.name} cannot be trained here; give its weights as source path or hub")
     recipe = checked(kind.recipe, arguments.recipe, "recipe")
     folders = _folders(kind, dict(arguments.starts), arguments.triplets)
+    if min(arguments.gpus, arguments.processes - 1) < 0:
+        raise InputError("--gpus must be 0 or more, and --processes 1 or more")
+    if isinstance(recipe, GradientRecipe) and recipe.batch_size % processes:
+        size = recipe.batch_size
+        raise InputError(f"batch_size {size} cannot be shared evenly by {processes} processes: make it a multiple")
     if processes > 1 and not launch.started():
         launch.start(processes, "editclip.training", sys.argv[1:])
     else:

@@ -174,7 +174,12 @@ def new(recipe: CLIPRecipe) -> tuple[CLIP, CLIPConfig]:
 def train(
     model: CLIP, recipe: ContinuedCLIPRecipe, training: Triplets, held_out: Triplets, seed: int, **folders: Any
 ) -> None:
-    """Train `model` in place; `folders` are `checkpoints` and `logs` of `loop.fit`."""
+    """Train `model` in place; `folders` are `checkpoints` and `logs` of `loop.fit`.
+
+    Raises:
+        InputError: the recipe asks for microbatches, which would change the negatives.
+    """
+    loop.refuse_microbatches(recipe)
     captions = Captions(training, model.context_length)
     loop.fit(
         training_loss(model, captions, recipe),

@@ -167,8 +167,7 @@ def train(
     Raises:
         InputError: the recipe asks for microbatches, which would change the negatives.
     """
-    if recipe.microbatch_size is not None:
-        raise InputError("microbatch_size must be null: a contrastive batch cannot be cut; lower batch_size instead")
+    loop.refuse_microbatches(recipe)
     instructions = Instructions(encoder, training)
     if recipe.batches == "distinct":
         names = training.edit_ids or training.edit_prompts

@@ -1,8 +1,8 @@
-"""Several processes for one training, by `accelerate launch`, and their end together."""
+"""Several processes for one training, and their end together."""
 
 import contextlib
-import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -10,35 +10,42 @@ from collections.abc import Iterator
 
 from editclip.errors import InputError
 
+_LAUNCHER = "EDITCLIP_LAUNCHER"  # process number of the one that has started this one
 
-def started() -> bool:
-    """Whether this process is one of several that `start`, or the user's own launcher, has started."""
-    return "WORLD_SIZE" in os.environ
+
+def started() -> int:
+    """How many processes `start`, or a launcher of the user's, has started with this one; 0 = none, it is alone."""
+    return int(os.environ.get("WORLD_SIZE", 0))
 
 
 def start(processes: int, module: str, arguments: list[str]) -> None:
     """Run `python -m module arguments` in `processes` processes: on a GPU each where there are any, else on the CPU.
 
     When one fails the others are ended, and this process exits with its status.
+
+    Raises:
+        InputError: one was killed.
     """
-    from accelerate.commands.launch import launch_command, launch_command_parser
+    import logging
+
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import get_args_parser, run
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes speak for themselves
-    told = {
-        "--num_processes": processes,
-        "--num_machines": 1,
-        "--mixed_precision": "no",  # the recipe says
-        "--dynamo_backend": "no",
-        "--main_process_port": 0,  # any that is free
-    }
-    options = [text for name, value in told.items() for text in (name, str(value))]
-    # Without GPUs --multi_gpu starts them on the CPU, where --cpu would start one alone.
-    parsed = launch_command_parser().parse_args(["--multi_gpu", *options, "--module", module, *arguments])
+    os.environ[_LAUNCHER] = str(os.getpid())
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # else torch says that it has set it; threads are set later
+    # What `accelerate launch` does, without the user's defaults for it; --standalone finds a port that is free.
+    told = ["--standalone", "--nproc-per-node", str(processes), "--module", module, *arguments]
     try:
-        launch_command(parsed)
+        run(get_args_parser().parse_args(told))
     except ChildFailedError as error:
-        sys.exit(error.get_first_failure()[1].exitcode)
+        status = error.get_first_failure()[1].exitcode
+        if status < 0:
+            name = signal.Signals(-status).name
+            raise InputError(
+                f"a process of the training was ended by {name}; if that was for want of memory, ask for more"
+            ) from error
+        sys.exit(status)
 
 
 @contextlib.contextmanager
@@ -50,7 +57,8 @@ def one_of_several() -> Iterator[None]:
     if not started():
         yield
         return
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    if _LAUNCHER in os.environ:
+        threading.Thread(target=_end_with, args=(int(os.environ[_LAUNCHER]),), daemon=True).start()
     from editclip.training.processes import process_state
 
     try:

@@ -22,7 +22,16 @@ from editclip.training.draws import Draws
 from editclip.training.processes import process_state
 from editclip.training.run_state import Group, RunState
 
-__all__ = ["Group", "LossFunction", "decay_groups", "device", "fit", "seeded", "shuffled_batches"]
+__all__ = [
+    "Group",
+    "LossFunction",
+    "decay_groups",
+    "device",
+    "fit",
+    "refuse_microbatches",
+    "seeded",
+    "shuffled_batches",
+]
 
 # (some loaded rows of a batch, their random numbers) -> named scalars; "loss" is minimised, all are logged
 LossFunction = Callable[[Any, Draws], Mapping[str, Tensor]]
@@ -62,6 +71,16 @@ def shuffled_batches(examples: int, batch_size: int, seed: int) -> Callable[[int
     return draw
 
 
+def refuse_microbatches(recipe: GradientRecipe) -> None:
+    """Refuse to cut the batches of a contrastive loss, whose negatives are the other rows.
+
+    Raises:
+        InputError: the recipe asks for microbatches.
+    """
+    if recipe.microbatch_size is not None:
+        raise InputError("microbatch_size must be null: a contrastive batch cannot be cut; lower batch_size instead")
+
+
 def decay_groups(module: nn.Module) -> list[Group]:
     """Two groups: matrices and kernels decay as the recipe says; biases, gains and scalars (ndim < 2) do not."""
     trained = [p for p in module.parameters() if p.requires_grad]
@@ -87,8 +106,8 @@ def fit(
 ) -> None:
     """Train `modules` in place for `recipe.steps` AdamW updates, resuming from `checkpoints` when there is one.
 
-    With several processes (`accelerate launch`) each computes its share of every batch and gradients are averaged, so
-    a loss that is a mean over the batch's rows gives the same update as one process.
+    Several processes (`editclip.training.launch`) compute an equal share of every batch each and average gradients, so
+    that a loss that is a mean over the batch's rows gives the same update as one process.
 
     Args:
         loss: the training loss of some loaded rows of a batch, their mean; every random number it needs comes from its
@@ -107,13 +126,8 @@ def fit(
             None = one list of all parameters.
 
     Raises:
-        InputError: the loss is no longer finite, or the processes' shares of a batch are not equal.
+        InputError: the loss is no longer finite.
     """
-    processes = process_state().num_processes
-    if recipe.batch_size % processes:
-        raise InputError(
-            f"batch_size {recipe.batch_size} cannot be shared evenly by {processes} processes: make it a multiple"
-        )
     run = RunState(groups, recipe, modules, checkpoints, clipped)
     with tqdm(total=recipe.steps, initial=run.step, disable=not run.main, mininterval=1) as bar:
         for parts in _batches(draw, load, range(run.step, recipe.steps), recipe):

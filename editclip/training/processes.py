@@ -8,7 +8,7 @@ from torch.distributed.nn.functional import all_gather
 
 
 def process_state() -> PartialState:
-    """This process among those that `accelerate launch` started (or alone), and its device: a GPU or the CPU."""
+    """This process among those that a launcher has started (or alone), and its device: a GPU or the CPU."""
     return PartialState(cpu=not torch.cuda.is_available())
 
 

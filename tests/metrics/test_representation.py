@@ -117,7 +117,7 @@ def test_stage_measures_the_test_split(tmp_path, monkeypatch) -> None:
     with (tmp_path / "out" / "representation.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["n"] for row in rows if row["measure"] == "retrieval_edit"} == {"9"}
-    trained = [(row["encoder"], row["estimate"]) for row in rows if row["measure"] == "training_minutes"]
+    trained = [(row["encoder"], row["estimate"]) for row in rows if row["measure"] == "core_minutes"]
     assert trained == [("clip", "1.5")]
     assert {row["encoder"] for row in rows} == {"editclip", "clip", "editclip - clip"}
     for row in rows:

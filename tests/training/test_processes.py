@@ -17,11 +17,14 @@ import torch._dynamo  # optimisers import it, which takes seconds: once here rat
 import training_toys as toys
 from accelerate import PartialState
 from safetensors.torch import load_file
-from torch import multiprocessing
+from torch import multiprocessing, nn
 
+from editclip.config.section import checked
 from editclip.config.tree import read_config
 from editclip.provenance import ROOT
+from editclip.recipes.recipe import GradientRecipe
 from editclip.training import __main__ as runner
+from editclip.training import loop
 from editclip.training.draws import Draws
 from editclip.training.loop import seeded
 
@@ -50,12 +53,12 @@ def arguments(kind: str, recipe: dict[str, Any], triplets: Path, starts: dict[st
     return [*given, "--seed", "3", "--threads", "2", "--processes", "2", "--from", *folders]
 
 
-def _run(rank: int, world: int, port: int, calls: list[list[str]], cache: Path) -> None:
+def _run(rank: int, world: int, ports: list[int], calls: list[list[str]], cache: Path) -> None:
     """Run some trainings as process `rank` of `world`."""
-    for number, call in enumerate(calls):
+    for port, call in zip(ports, calls, strict=True):
         if world > 1:
             os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
-            os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port + number))
+            os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
             sys.argv = ["training", *call]
         else:
             sys.argv = ["training", *call[: call.index("--threads")], *call[call.index("--from") :], "--threads", "1"]
@@ -64,15 +67,26 @@ def _run(rank: int, world: int, port: int, calls: list[list[str]], cache: Path) 
         runner.main()
 
 
-def run(world: int, calls: list[list[str]], cache: Path) -> None:
-    """Run some trainings one after the other, each in `world` processes, forked so that nothing is imported anew."""
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1] - len(calls)
-    context = multiprocessing.start_processes(_run, (world, port, calls, cache), world, join=False, start_method="fork")
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def run(world: int, calls: list[list[str]], folder: Path, function: Callable[..., None] = _run) -> None:
+    """Run some trainings one after the other, each in `world` processes, forked so that nothing is imported anew."""
+    ports = [free_port() for _ in calls]
+    context = multiprocessing.start_processes(
+        function, (world, ports, calls, folder), world, join=False, start_method="fork"
+    )
     assert context is not None
-    while not context.join(timeout=60):
-        pass
+    end = time.monotonic() + 600
+    while not context.join(timeout=5):
+        if time.monotonic() > end:  # they wait for each other
+            for process in context.processes:
+                process.kill()
+            pytest.fail("the processes did not end")
 
 
 def curve(out: Path) -> list[dict[str, float]]:
@@ -101,6 +115,40 @@ def test_two_processes_learn_what_one_learns(triplets: Path, tmp_path: Path) -> 
             assert shared == pytest.approx(alone, rel=1e-4, abs=1e-6), name
 
 
+def _learn(rank: int, world: int, ports: list[int], calls: list[list[str]], folder: Path) -> None:
+    """Train a linear model, in microbatches, as process `rank` of `world` and save its weights."""
+    if world > 1:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(ports[0]))
+    PartialState._reset_state()
+    torch.set_num_threads(1)
+    torch.manual_seed(1)
+    inputs, model = torch.randn(20, 5), nn.Linear(5, 2)
+    recipe = checked(GradientRecipe, {**toys.TRAINING, "microbatch_size": 3, "batch_size": 8})
+    (folder / f"cache-{world}").mkdir(exist_ok=True)
+    loop.fit(
+        lambda rows, draws: {"loss": model(inputs[rows] + draws.normal(5)).square().mean()},
+        loop.decay_groups(model),
+        recipe,
+        modules={"model": model},
+        draw=loop.shuffled_batches(len(inputs), recipe.batch_size, 0),
+        seed=0,
+        checkpoints=folder / f"cache-{world}",
+        logs=folder / f"logs-{world}-{rank}",
+    )
+    torch.save(model.state_dict(), folder / f"{world}-{rank}.pt")
+
+
+def test_all_processes_hold_the_weights_of_one(tmp_path: Path) -> None:
+    for world in (1, 2):
+        run(world, [[]], tmp_path, _learn)
+    one, first, second = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("1-0", "2-0", "2-1"))
+    for name, weight in one.items():
+        torch.testing.assert_close(first[name], weight)
+        assert torch.equal(first[name], second[name])
+    assert (tmp_path / "logs-2-0").is_dir() and not (tmp_path / "logs-2-1").exists()  # one process writes
+
+
 def test_draws_are_those_of_the_rows_however_a_batch_is_cut() -> None:
     def drawn(draws: Draws) -> list[torch.Tensor]:
         both = draws.repeated(2)
@@ -119,6 +167,24 @@ def wait_for(happened: Callable[[], bool], seconds: float) -> None:
     while not happened():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.1)
+
+
+def test_a_batch_that_processes_cannot_share_is_refused_before_they_start(tmp_path: Path) -> None:
+    call = arguments("editclip.recipes.clip", {**toys.CLIP, "batch_size": 9}, tmp_path, {}, tmp_path / "out")
+    command = [sys.executable, "-m", "editclip.training", *call]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: batch_size 9 cannot be shared evenly by 2 processes: make it a multiple\n"
+
+
+def test_an_error_is_said_and_ends_all_processes(triplets: Path, tmp_path: Path) -> None:
+    call = arguments("editclip.recipes.clip", {**toys.CLIP, "learning_rate": 1e30}, triplets, {}, tmp_path / "out")
+    command = [sys.executable, "-m", "editclip.training", *call]
+    environment = {**os.environ, "EDITCLIP_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "error: training diverged" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_killed_processes_are_gone_and_what_they_learnt_is_gone_on_with(triplets: Path, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ for _name, _entry in CONFIG.weights.items():
     _kind = read_kind(_entry.kind)
     if _entry.source == "train":
         _starts = {r: weights_folder(n) for r, n in _entry.starts_from.items()}
-        _processes = _entry.resources.processes
+        # With GPUs a process for each of them, which the job claims with as many cores, else as many as the entry says.
+        _processes = 1 if GPU else _entry.resources.processes
 
         rule:
             name:
@@ -24,7 +25,7 @@ for _name, _entry in CONFIG.weights.items():
             priority: trainings_from(_name)  # the longest chain decides how long a run takes
             conda:
                 ENVIRONMENT
-            threads: _processes  # more gain nothing on the micro run's small tensors; --set-threads raises it
+            threads: max(_processes, asked(_entry.resources)["gpu"])  # --set-threads raises it; at micro's size in vain
             resources:
                 **asked(_entry.resources),
                 processes=_processes,  # no parameter: another number changes the rounding alone, as threads do
