@@ -256,7 +256,7 @@ def test_a_changed_metric_scores_anew_and_does_nothing_else(smoke: Project) -> N
 
 
 def test_a_changed_exemplar_recipe_leaves_the_other_weights_alone(smoke: Project) -> None:
-    with smoke.edited(MICRO, lambda text: text.replace("lpips_weight: 0.05", "lpips_weight: 0.1")):
+    with smoke.edited(MICRO, lambda text: text.replace("lpips_weight: 0.1", "lpips_weight: 0.2")):
         planned = smoke.planned()
     assert {job for job in planned if job.startswith("Training")} == {"Training editclip_ip2p"}
     assert not any("ip2p," in job and "editclip" not in job for job in planned if job.startswith("Editing"))
