@@ -2,19 +2,19 @@
 
     python benchmarks/import_seconds.py
 
-A stage is a module that the rules call; what it loads by name (a training, a method, the metric families) is imported
-too. Each line is the least of several fresh processes, so that files are in memory; core-seconds are the processes' own
-and not spoiled by other load.
+A stage is a module that the rules call; the training or the metric families that it loads by name are imported too. What
+a method imports in its `load` is not counted. Each line is the least of several fresh processes, so that files are in
+memory and bytecode is written; core-seconds are the processes' own and not spoiled by other load.
 """
 
 import argparse
+import os
 import re
 import resource
 import subprocess
 import sys
 from collections.abc import Iterator
 
-from editclip.editing.cards import editor_module, editor_names
 from editclip.metrics.families import FAMILIES
 from editclip.provenance import ROOT
 from editclip.recipes.kinds import kind_names, read_kind
@@ -28,9 +28,6 @@ def stages() -> Iterator[tuple[str, list[str]]]:
             for kind in map(read_kind, kind_names()):
                 if kind.training:
                     yield f"train: {kind.name}", [module, kind.training]
-        elif module == "editclip.editing.edits":
-            for editor in editor_names():
-                yield f"edit: {editor}", [module, editor_module(editor)]
         elif module == "editclip.metrics.scoring":
             yield "score", [module, *(family.module for family in FAMILIES.values())]
         else:
@@ -41,7 +38,8 @@ def stages() -> Iterator[tuple[str, list[str]]]:
 def core_seconds(modules: list[str]) -> float:
     """Core-seconds of a fresh process that imports some modules."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", f"import {', '.join(modules)}"], cwd=ROOT, check=True)
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}  # as the Makefile sets it for a run
+    subprocess.run([sys.executable, "-c", f"import {', '.join(modules)}"], cwd=ROOT, env=environment, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
