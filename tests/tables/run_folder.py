@@ -11,7 +11,10 @@ import pytest
 import yaml
 from PIL import Image
 
+from editclip.config.section import checked
+from editclip.config.tables import Table
 from editclip.report import tables
+from editclip.report.results import RunResults, read_results, result_folders
 from editclip.storage import file_digest, write_json
 
 PAPER = Path(__file__).parents[2] / "paper" / "table1.csv"
@@ -92,6 +95,26 @@ def make_table(run: Path, table: Mapping[str, Any], out: Path) -> Path:
         patch.setattr("sys.argv", ["tables", *arguments(run, table, out, "--runtime", *timed)])
         tables.main()
     return out
+
+
+def read(run: Path, **declared: Any) -> RunResults:
+    """The results of a table's rows, see `planted_table`."""
+    table = checked(Table, planted_table(**declared))
+    edits, scores = (sorted(run.glob(places)) for places in ("edits/*", "scores/*/[!.]*"))
+    folders = result_folders(table, run / "bench", edits, scores, [run / "runtime" / name for name in TIMED])
+    return read_results(table.rows, folders)
+
+
+def written(run: Path, out: Path) -> Path:
+    """Make the folder `out` of Table 1 of the run."""
+    return make_table(run, planted_table(), out)
+
+
+def change(path: Path, column: str, row: int, value: str) -> None:
+    """Change a cell of a CSV file."""
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame.loc[row, column] = value
+    frame.to_csv(path, index=False)
 
 
 def write_record(run: Path, *declared: Mapping[str, Any]) -> dict[str, Any]:

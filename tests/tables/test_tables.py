@@ -1,4 +1,4 @@
-"""Table 1 against closed-form means of planted scores, and the refusals of bad input."""
+"""Table 1 against closed-form means of planted scores."""
 
 import json
 import shutil
@@ -17,48 +17,24 @@ from run_folder import (
     STATISTICS,
     TIMED,
     TYPES,
+    change,
     make_table,
     planted_table,
-    write_run,
+    read,
+    written,
 )  # fmt: skip
 from scipy.stats import t as student
 
 from editclip import stats
 from editclip.config.section import checked
 from editclip.config.tables import Table
-from editclip.errors import InputError
 from editclip.report import beside_paper, rows, tables
 from editclip.report import summary as summaries
 from editclip.report.columns import MEASURED, TABLE1
 from editclip.report.files import read_numbers
-from editclip.report.results import RunResults, read_results, result_folders
+from editclip.report.results import RunResults
 
 SAMPLES = len(TYPES) * EXEMPLARS * QUERIES
-
-
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("planted")
-    write_run(run)
-    return run
-
-
-@pytest.fixture
-def run(planted: Path, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
-    return Path(shutil.copytree(planted, tmp_path / "run"))
-
-
-def read(run: Path, **declared: Any) -> RunResults:
-    """The results of a table's rows, see `planted_table`."""
-    table = checked(Table, planted_table(**declared))
-    edits, scores = (sorted(run.glob(places)) for places in ("edits/*", "scores/*/[!.]*"))
-    folders = result_folders(table, run / "bench", edits, scores, [run / "runtime" / name for name in TIMED])
-    return read_results(table.rows, folders)
-
-
-def written(run: Path, out: Path) -> Path:
-    return make_table(run, planted_table(), out)
 
 
 def headline(results: RunResults) -> pd.DataFrame:
@@ -70,12 +46,6 @@ def headline(results: RunResults) -> pd.DataFrame:
 def summary(results: RunResults, reference: str | None = "editclip") -> pd.DataFrame:
     settings = stats.Settings(**STATISTICS)
     return summaries.summarise(summaries.long_scores(results), results.methods, settings, reference)
-
-
-def change(path: Path, column: str, row: int, value: str) -> None:
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    frame.loc[row, column] = value
-    frame.to_csv(path, index=False)
 
 
 def expected(method: str) -> float:
@@ -268,52 +238,6 @@ def test_prompt_diffusion_is_found_under_its_name_in_the_paper() -> None:
     ]
 
 
-def test_unequal_cards_are_refused_by_key_and_methods(run: Path) -> None:
-    path = run / "scores" / "editclip" / "lpips" / "card.json"
-    card = json.loads(path.read_text())
-    path.write_text(json.dumps(card | {"bench": {"digest": "other"}}))
-    with pytest.raises(InputError, match="lpips differ in 'bench': ip2p .* editclip"):
-        read(run)
-
-
-@pytest.mark.parametrize(
-    ("file", "edit", "message"),
-    [
-        ("scores/ip2p/clip/seed=1.csv", lambda p: p.unlink(), "seed=1.csv is missing"),
-        ("scores/ip2p/clip/seed=1.csv", lambda p: _without(p, "status"), "lacks the column 'status'"),
-        ("scores/ip2p/clip/seed=1.csv", lambda p: _repeat(p), "row 92 repeats sample_id '01-to_night-e0-q0'"),
-        ("scores/ip2p/clip/seed=1.csv", lambda p: change(p, "sample_id", 0, "x"), "names sample 'x'"),
-        ("scores/ip2p/clip/seed=1.csv", lambda p: change(p, "value", 3, "nan"), "row 5: value 'nan' of an ok row"),
-        ("scores/ip2p/clip/seed=1.csv", lambda p: change(p, "status", 3, "fine"), "row 5: status 'fine' is none of"),
-        ("scores/ip2p/clip/seed=1.csv", lambda p: change(p, "image_sha256", 3, "0"), "scored on another image"),
-        ("scores/ip2p/clip/seed=1.csv", lambda p: change(p, "method", 3, "visii"), "row 5 is of method 'visii'"),
-        ("edits/ip2p/seed=0/edits.csv", lambda p: _drop(p), "lacks sample '01-add_hat-e1-q2'"),
-        ("bench/manifest.csv", lambda p: _repeat(p), "repeats sample_id"),
-        ("scores/ip2p/lpips", shutil.rmtree, "no folder ip2p/lpips among those given as --scores"),
-        ("scores/ip2p/lpips/card.json", lambda p: p.unlink(), "ip2p/lpips/card.json is missing"),
-        ("edits/ip2p/seed=1", shutil.rmtree, "no folder ip2p/seed=1 in those given as --edits"),
-        ("scores", shutil.rmtree, "no scores of ip2p, editclip, shuffled-editclip, copy_query among"),
-    ],
-)
-def test_bad_input_is_named(run: Path, file: str, edit, message: str) -> None:  # type: ignore[no-untyped-def]
-    edit(run / file)
-    with pytest.raises(InputError, match=message):
-        read(run)
-
-
-def _without(path: Path, column: str) -> None:
-    pd.read_csv(path, dtype=str).drop(columns=column).to_csv(path, index=False)
-
-
-def _repeat(path: Path) -> None:
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join([*lines, lines[1]]) + "\n")
-
-
-def _drop(path: Path) -> None:
-    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
-
-
 def test_only_the_rows_of_the_table_are_read(run: Path) -> None:
     shutil.rmtree(run / "edits" / "ip2p")
     wanted = ["copy_query", "editclip"]
@@ -434,28 +358,3 @@ def test_a_table_of_the_paper_needs_only_the_columns_it_has(planted: Path, tmp_p
     pd.read_csv(PAPER)[["method", "ec2ec"]].to_csv(paper, index=False)
     out = make_table(planted, planted_table(paper=str(paper)), tmp_path / "out")
     assert set(pd.read_csv(out / "table1_vs_paper.csv")["metric"]) == {"ec2ec"}
-
-
-BAR = {"metric": "ec2ec", "at_least": 0.5, "rows": ["ip2p"]}
-
-
-@pytest.mark.parametrize(
-    ("declared", "message"),
-    [
-        ({"reference": "visii"}, 'declaration: reference names "visii", which is no row'),
-        ({"bars": [BAR | {"rows": ["visii"]}]}, r'bars\[0\].rows names "visii"'),
-        ({"bars": [BAR | {"at_most": 1.0}]}, "either at_least or at_most"),
-        ({"bars": [BAR, BAR | {"at_least": 0.6}]}, "two bars for ec2ec of ip2p"),
-        ({"bars": [BAR | {"atleast": 1}]}, "did you mean"),
-        ({"rows": []}, "declaration.rows"),
-    ],
-)
-def test_a_declaration_that_contradicts_itself_is_refused(
-    planted: Path, tmp_path: Path, declared: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(InputError, match=message):
-        make_table(
-            planted,
-            planted_table() | {"declaration": planted_table(**{"paper": None})["declaration"] | declared},
-            tmp_path / "out",
-        )
