@@ -62,10 +62,13 @@ def test_a_training_has_as_many_processes_as_gpus_and_else_as_it_says(
     driver.parent.mkdir()
     driver.touch(0o755)
     monkeypatch.setenv("PATH", str(driver.parent), prepend=os.pathsep)
-    plan = project.snakemake("-n", "-p", "--configfile", SMOKE, str(tmp_path / "overlay.yaml"), "--resources", "gpu=4")
+    overlay = str(tmp_path / "overlay.yaml")
+    plan = project.snakemake("-n", "-p", "--configfile", SMOKE, overlay, "--resources", "gpu=4")
     calls = [line for line in plan.stdout.splitlines() if "-m editclip.training" in line]
     shared = {re.search(r"weights/(\w+) 2>", call)[1]: re.search(r"--gpus (\d+)", call)[1] for call in calls}
     assert shared["clip"] == "4" and shared["vae"] == "2"
+    threads = {re.search(r"weights/(\w+) 2>", call)[1]: re.search(r"--threads (\d+)", call)[1] for call in calls}
+    assert threads["clip"] == "2", "four loaders on the two cores that this call may use"
 
 
 STAGED = """

@@ -230,6 +230,19 @@ def test_overflowing_lpips_leaves_the_denoising_loss(parts: Parts, latents: diff
     assert all(torch.isfinite(p.grad).all() for p in parts.unet.parameters())
 
 
+def test_lpips_of_a_cut_batch_averages_to_that_of_the_whole(parts: Parts, latents: diffusion.Latents) -> None:
+    """As microbatches and processes cut it: a third of the rows lie in the first half alone."""
+    loss = training_loss(parts, latents, recipe(lpips_share=1 / 3))
+    found = []
+    for rows in (torch.arange(COUNT), *torch.arange(COUNT).chunk(2)):
+        some = latents.load(rows)
+        found.append(dict(loss(Batch(some, some), Draws(torch.Generator().manual_seed(1), rows, COUNT))))
+    whole, *cut = ({name: float(value.detach()) for name, value in part.items()} for part in found)
+    for name in ("loss", "denoising", "lpips"):
+        assert sum(part[name] for part in cut) / 2 == pytest.approx(whole[name], rel=1e-4), name
+    assert cut[1]["lpips"] == 0 < whole["lpips"]
+
+
 def test_no_lpips_weight_means_no_network(parts: Parts, latents: diffusion.Latents) -> None:
     with_network = run(parts, latents)
     parts.lpips = None
