@@ -99,7 +99,7 @@ def training_loss(
         references = diffusion.to_pixels(originals[part].to(device))
         assert parts.lpips is not None
         distance = perceptual_distance(parts.lpips, images, references, recipe.lpips_resolution)
-        # The mean over the rows here of what the others count for nothing in: over all parts, the mean of the first.
+        # The loop averages losses over a batch's parts: scaled so that this gives the mean over the first rows.
         return distance * (int(part.sum()) * draws.total / (count * len(part)))
 
     def loss(batch: Batch, draws: Draws) -> Mapping[str, Tensor]:

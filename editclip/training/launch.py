@@ -1,6 +1,7 @@
 """Several processes for one training, and their end together."""
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -26,8 +27,6 @@ def start(processes: int, module: str, arguments: list[str]) -> None:
     Raises:
         InputError: one was killed.
     """
-    import logging
-
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import get_args_parser, run
 
