@@ -2,9 +2,9 @@
 
     python benchmarks/import_seconds.py
 
-A stage is a module that the rules call; the training or the metric families that it loads by name are imported too. What
-a method imports in its `load` is not counted. Each line is the least of several fresh processes, so that files are in
-memory and bytecode is written; core-seconds are the processes' own and not spoiled by other load.
+A stage is a module that the rules call; the training or the metric families that it loads by name are imported too.
+What a method imports in its `load` is not counted. Each line is the least of several fresh processes, so that files are
+in memory and bytecode is written; core-seconds are the processes' own and not spoiled by other load.
 """
 
 import argparse
