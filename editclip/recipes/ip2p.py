@@ -26,6 +26,9 @@ class IP2PRecipe(GradientRecipe):
     """keep the posteriors of all images in memory"""
     validation_examples: Count
     """held-out rows behind the validation loss"""
+    keep_validated: bool
+    """keep the UNet of every validation, in half precision, in `logs/kept/<step>`: a learning curve can be drawn from
+    them (`benchmarks/learning_curve.py`)"""
     validation_edits: Whole
     """held-out rows edited at the end, compared with their edited images; 0 = none"""
     num_inference_steps: Count

@@ -41,5 +41,8 @@ class GradientRecipe(Recipe):
     """steps between two log lines; validation and checkpoints happen only there"""
     validate_every: Count | None
     """steps between two validations, rounded up to a log line; null = at the end only"""
+    patience: Count | None
+    """steps for which the validation loss may stay above its least value; then the training stops, with a sentence.
+    null = it goes on; without meaning where no validation loss is measured"""
     checkpoint_seconds: Rate
     """least time between two checkpoints"""

@@ -5,6 +5,7 @@ conditioned on the instruction (https://arxiv.org/abs/2211.09800). VAE, text enc
 the text-to-image pipeline. The result is a StableDiffusionInstructPix2PixPipeline folder.
 """
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -81,6 +82,12 @@ def train(
     training, held_out = latents
     unet = with_image_channels(start, int(training.vae.config.latent_channels)).to(loop.device())
     validation = training_loss(unet, held_out, text, scheduler, recipe)
+    kept = checkpoints / "kept"  # it outlives a kill, as checkpoints do
+
+    def keep(step: int) -> None:
+        half = {name: tensor.half() for name, tensor in unet.state_dict().items()}
+        unet.save_pretrained(kept / f"{step:06d}", state_dict=half)
+
     loop.fit(
         training_loss(unet, training, text, scheduler, recipe),
         loop.decay_groups(unet),
@@ -90,9 +97,12 @@ def train(
         load=training.load,
         seed=seed,
         validate=diffusion.validation_loss(validation, held_out, recipe.validation_examples),
+        keep=keep if recipe.keep_validated else None,
         checkpoints=checkpoints,
         logs=logs,
     )
+    if kept.is_dir():
+        shutil.copytree(kept, logs / "kept", dirs_exist_ok=True)
     return unet
 
 

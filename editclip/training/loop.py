@@ -102,6 +102,7 @@ def fit(
     logs: Path,
     load: Callable[[Tensor], Any] = lambda indices: indices,
     validate: Callable[[], Mapping[str, float]] | None = None,
+    keep: Callable[[int], None] | None = None,
     clipped: Sequence[Sequence[nn.Parameter]] | None = None,
 ) -> None:
     """Train `modules` in place for `recipe.steps` AdamW updates, resuming from `checkpoints` when there is one.
@@ -122,11 +123,12 @@ def fit(
         logs: folder that receives `metrics.jsonl` and the TensorBoard files at the end.
         load: indices → batch, called in a background thread one step ahead (e.g. decoding images).
         validate: named scalars to log, called without gradients.
+        keep: called with the step after each validation, with the weights that were validated.
         clipped: lists of parameters whose joint gradient norm is clipped, each on its own, to `recipe.max_grad_norm`;
             None = one list of all parameters.
 
     Raises:
-        InputError: the loss is no longer finite.
+        InputError: the loss is no longer finite, or the validation loss has risen for longer than `recipe.patience`.
     """
     run = RunState(groups, recipe, modules, checkpoints, clipped)
     with tqdm(total=recipe.steps, initial=run.step, disable=not run.main, mininterval=1) as bar:
@@ -134,7 +136,7 @@ def fit(
             run.update(_accumulate_gradients(loss, parts, seed, run))
             bar.update()
             if run.step % recipe.log_every == 0 or run.step == recipe.steps:
-                bar.set_postfix(run.report(validate))
+                bar.set_postfix(run.report(validate, keep))
     run.finish(logs)
 
 

@@ -105,16 +105,23 @@ class RunState:
         self.totals.append(values)
         self.step += 1
 
-    def report(self, validate: Callable[[], Mapping[str, float]] | None) -> dict[str, float]:
-        """Log means since the last report, validate and write a checkpoint when due; the scalars logged."""
+    def report(
+        self, validate: Callable[[], Mapping[str, float]] | None, keep: Callable[[int], None] | None
+    ) -> dict[str, float]:
+        """Log means since the last report, validate and write a checkpoint when due; the scalars logged.
+
+        Raises:
+            InputError: a loss is no longer finite, or the validation loss has risen for too long.
+        """
         line = {key: averaged(torch.stack([v[key] for v in self.totals]).mean()).item() for key in self.totals[0]}
         self.totals.clear()
         if not math.isfinite(line["loss"]):
             raise InputError(f"training diverged: the loss is {line['loss']} at step {self.step}; lower learning_rate")
         every, done = self.recipe.validate_every, self.step >= self.recipe.steps
         if validate is not None and (done or (every is not None and self.step - self.validated >= every)):
-            line |= {f"validation/{key}": value for key, value in self._validated(validate).items()}
+            line |= {f"validation/{key}": value for key, value in self._validated(validate, keep).items()}
             self.validated = self.step
+            self._refuse_rising(line.get("validation/loss"))
         line["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         if self.main:
             self.log.append(json.dumps({"step": self.step, **line}))
@@ -142,18 +149,35 @@ class RunState:
                         writer.add_scalar(name, value, step)
 
     @torch.no_grad()
-    def _validated(self, validate: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
+    def _validated(
+        self, validate: Callable[[], Mapping[str, float]], keep: Callable[[int], None] | None
+    ) -> Mapping[str, float]:
         if self.average is not None:
             self.average.store(self.parameters)
             self.average.copy_to(self.parameters)
         for module in self.modules.values():
             module.eval()
         values = validate()
+        if keep is not None and self.main:
+            keep(self.step)
         for module in self.modules.values():
             module.train()
         if self.average is not None:
             self.average.restore(self.parameters)
         return values
+
+    def _refuse_rising(self, loss: float | None) -> None:
+        """Raise an `InputError` when the validation loss has been above its least value for too long."""
+        earlier = [line for line in map(json.loads, self.log) if "validation/loss" in line]
+        if loss is None or self.recipe.patience is None or not earlier:
+            return
+        least = min(earlier, key=lambda line: line["validation/loss"])
+        value, step = least["validation/loss"], least["step"]
+        if loss > value and self.step - step >= self.recipe.patience:
+            raise InputError(
+                f"training went astray: the validation loss is {loss:.4g} at step {self.step}, and it was {value:.4g} "
+                f"at step {step}, {self.step - step} steps ago; lower learning_rate, or raise patience"
+            )
 
     def _spent(self) -> float:
         """`seconds`, up to now."""

@@ -32,6 +32,7 @@ RECIPE: dict[str, Any] = {
     "weight_decay": 0.02,
     "max_grad_norm": None,
     "log_every": 1,
+    "patience": None,
     "checkpoint_seconds": 0,
     "conv_learning_rate": 1e-2,
     "logit_scale": None,

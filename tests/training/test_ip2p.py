@@ -48,6 +48,14 @@ def test_the_stock_pipeline_loads_and_edits(foundations: Path) -> None:
     assert edit.size == (32, 32)
 
 
+def test_the_unets_of_a_learning_curve_are_kept_in_half_precision(foundations: Path) -> None:
+    (kept,) = (foundations / "ip2p" / "logs" / "kept").iterdir()
+    assert kept.name == f"{toys.IP2P['steps']:06d}", "validated at the end only"
+    found, last = (UNet2DConditionModel.from_pretrained(f) for f in (kept, foundations / "ip2p" / "unet"))
+    for mine, wanted in zip(found.parameters(), last.parameters(), strict=True):
+        torch.testing.assert_close(mine.float(), wanted, rtol=2**-10, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
 def test_the_loss_against_the_published_algorithm(
     foundations: Path, triplets: Path, unet: UNet2DConditionModel, kind: diffusion.PredictionType

@@ -247,3 +247,23 @@ def test_a_diverging_run_says_so(tmp_path: Path) -> None:
     model = make_model()
     with pytest.raises(InputError, match="diverged: the loss is nan at step 2; lower learning_rate"):
         fit(model, tmp_path, make_recipe(), lambda i, g: {"loss": model(INPUTS[i]).sum() * math.nan})
+
+
+def test_a_run_whose_validation_loss_rises_for_too_long_stops(tmp_path: Path) -> None:
+    losses = iter([3.0, 2.0, 2.5, 1.5, 1.6, 1.7, 1.8])  # at steps 1, 2, …: the least at step 4
+    recipe = make_recipe(steps=20, log_every=1, validate_every=1, patience=3)
+    with pytest.raises(InputError, match=r"is 1\.8 at step 7, and it was 1\.5 at step 4, 3 steps ago; lower"):
+        fit(make_model(), tmp_path, recipe, validate=lambda: {"loss": next(losses)})
+
+
+def test_validated_weights_can_be_kept(tmp_path: Path) -> None:
+    model = make_model()
+    kept = {}
+    recipe = make_recipe(steps=6, ema_decay=0.9, validate_every=4)
+
+    def keep(step: int) -> None:
+        kept[step] = model.weight.detach().clone()
+
+    fit(model, tmp_path, recipe, validate=lambda: {"score": 1.0}, keep=keep)
+    assert list(kept) == [4, 6]
+    assert torch.equal(kept[6], model.weight) and not torch.equal(kept[4], kept[6])

@@ -20,6 +20,7 @@ TRAINING: dict[str, Any] = {
     "precision": "fp32",
     "log_every": 2,
     "validate_every": None,
+    "patience": None,
     "checkpoint_seconds": 0,
 }
 
@@ -72,6 +73,7 @@ IP2P: dict[str, Any] = {
     "random_flip": True,
     "cache_latents": True,
     "validation_examples": 8,
+    "keep_validated": True,
     "validation_edits": 2,
     "num_inference_steps": 2,
     "guidance_scale": 7.5,
