@@ -1,4 +1,4 @@
-r"""Weights that are not trained here: fetched from a path or a model hub, checked tensor by tensor, then linked.
+r"""Weights that are not trained here: from a path or a model hub, checked tensor by tensor, linked or unpacked.
 
     python -m editclip.weights editclip --out results/paper/weights/editclip \
         --config '{"kind": "editclip.recipes.contrastive", "source": "path", "path": "…", "sha256": null}'
@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from editclip import stage
+from editclip.config.bindings import check_local
 from editclip.config.section import checked
 from editclip.config.weights import HubWeights, LocalWeights
 from editclip.errors import InputError
+from editclip.packed import is_packed, unpack
 from editclip.recipes.kinds import check_folder, read_kind
 from editclip.storage import path_digest
 
@@ -31,22 +33,27 @@ def origin_of(name: str, source: LocalWeights | HubWeights) -> Path:
     """The folder a source names: on this disk, or fetched from a hub.
 
     Raises:
-        InputError: there is none, or its digest is not the pinned one.
+        InputError: there is none, or it holds other weights than the pinned ones.
     """
-    origin = Path(source.path) if isinstance(source, LocalWeights) else _download(source)
-    if not origin.is_dir():
-        raise InputError(f"config value weights.{name}.path: {origin} is not a folder")
+    if isinstance(source, LocalWeights):
+        check_local(name, source)
+        return Path(source.path)
+    origin = _download(source)
     if source.sha256 is not None and (found := path_digest(origin)) != source.sha256:
         raise InputError(f"weights folder {origin} has the digest {found}, but weights.{name}.sha256 pins another")
     return origin
 
 
-def linked(kind: str, origin: Path, out: Path) -> None:
-    """Fill the folder `out` with links to the files of the weights folder `origin`, once they are checked.
+def filled(kind: str, origin: Path, out: Path) -> None:
+    """Fill the folder `out` with links to the files of the weights folder `origin`, or with what is packed there.
 
     Raises:
         InputError: `origin` holds no weights of this kind.
     """
+    if is_packed(origin):
+        unpack(origin, out)
+        check_folder(read_kind(kind), out)
+        return
     check_folder(read_kind(kind), origin)
     for file in sorted(p for p in origin.rglob("*") if p.is_file() and p.name != "provenance.json"):
         link = out / file.relative_to(origin)
@@ -72,7 +79,7 @@ def main() -> None:
         "force": given.force,
     }
     with stage.output_folder(given.out, inputs=inputs, **facts) as folder:
-        linked(entry.kind, origin, folder)
+        filled(entry.kind, origin, folder)
 
 
 if __name__ == "__main__":

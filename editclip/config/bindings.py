@@ -10,7 +10,9 @@ from editclip.config.section import joined
 from editclip.config.weights import Bindings, HubWeights, LocalWeights, TrainedWeights, Weights
 from editclip.editing.cards import STAGES, Card, check_exemplars, effective_options, read_card
 from editclip.errors import InputError, nearest
+from editclip.packed import check, is_packed
 from editclip.recipes.kinds import read_kind
+from editclip.storage import path_digest
 
 if TYPE_CHECKING:
     from editclip.config.tree import Config
@@ -160,17 +162,36 @@ def check_sources(config: "Config") -> None:
     """Check that all weights that a run needs can be had, as far as can be told before any job.
 
     Raises:
-        InputError: some lie in no folder, or a hub would give them in no particular revision.
+        InputError: some lie in no folder, are not the ones that are pinned, or were trained in another procedural
+            world than this code's; or a hub would give them in no particular revision.
     """
     for name in needed_weights(config):
         entry = config.weights[name]
-        if isinstance(entry, LocalWeights) and not Path(entry.path).is_dir():
-            raise InputError(f"config value weights.{name}.path: {entry.path} is not a folder")
+        if isinstance(entry, LocalWeights):
+            check_local(name, entry)
         if isinstance(entry, HubWeights) and entry.revision is None and not config.run.allow_unpinned:
             raise InputError(
                 f"config value weights.{name}.revision is null: pin {entry.repo} to a 40-character commit, "
                 "or set run.allow_unpinned to true to take whatever the hub has today"
             )
+
+
+def check_local(name: str, entry: LocalWeights) -> None:
+    """Check weights from a path: that they are there, and the ones that are meant.
+
+    Raises:
+        InputError: there is no such folder, its digest is not the pinned one, or it is of another procedural world.
+    """
+    folder = Path(entry.path)
+    if not folder.is_dir():
+        raise InputError(f"config value weights.{name}.path: {folder} is not a folder")
+    if entry.sha256 is not None and (found := path_digest(folder)) != entry.sha256:
+        raise InputError(
+            f"config value weights.{name}.sha256: {folder} has the digest {found}, not the pinned {entry.sha256}; "
+            "restore the folder, or pin what it holds now"
+        )
+    if is_packed(folder):
+        check(f"config value weights.{name}.path", folder)
 
 
 def rows_of(config: "Config") -> list[str]:

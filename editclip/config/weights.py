@@ -34,9 +34,9 @@ class LocalWeights(_Weights):
 
     source: Literal["path"]
     path: Text
-    """the folder, in the kind's layout"""
+    """the folder, in the kind's layout or packed by `python -m editclip.packed`"""
     sha256: Sha256 | None
-    """its digest; null = taken as it is"""
+    """its digest, which is checked before any job; null = taken as it is"""
 
 
 class HubWeights(_Weights):

@@ -1,0 +1,165 @@
+r"""Weights as a repository keeps them: in half precision, what several folders share once, and the world they are of.
+
+    python -m editclip.packed --weights clip=results/micro/weights/clip ip2p=results/micro/weights/ip2p … \
+        --triplets results/micro/triplets --out packed
+
+A packed folder has the files of its layout and `packed.json`: the procedural world in which it was trained, and which
+files lie in another packed folder beside it. `editclip.weights` makes it whole again, in single precision.
+"""
+
+import argparse
+import json
+import shutil
+from collections.abc import Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from editclip import stage
+from editclip.data.world_identity import world_digest
+from editclip.errors import InputError
+from editclip.storage import UNDIGESTED, atomic_folder, digest, file_digest, write_json
+
+MANIFEST = "packed.json"
+_LEFT_OUT = ("kept", "events.out.tfevents")  # of logs: starts of names
+
+
+def is_packed(folder: Path) -> bool:
+    """Whether a folder holds packed weights."""
+    return (folder / MANIFEST).is_file()
+
+
+def check(place: str, folder: Path) -> None:
+    """Check that packed weights are whole and of the world that this code draws.
+
+    Args:
+        place: of the weights in the config, for messages.
+        folder: packed weights.
+
+    Raises:
+        InputError: they were trained in another world, or a shared file is missing or another.
+    """
+    manifest = _manifest(folder)
+    for name, shared in manifest["shared"].items():
+        file = folder.parent / shared["file"]
+        if not file.is_file() or file_digest(file) != shared["sha256"]:
+            raise InputError(f"{place}: {folder / name} is kept as {file}, which is missing or changed; restore it")
+    if manifest["world"] != world_digest(manifest["resolution"]):
+        raise InputError(
+            f"{place}: {folder} was trained in another world than the one this code draws at "
+            f"{manifest['resolution']} px; check out the code that made it, or train it anew"
+        )
+
+
+def _manifest(folder: Path) -> Any:
+    try:
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        files = [(str(shared["file"]), str(shared["sha256"])) for shared in found["shared"].values()]
+        if any(Path(file).is_absolute() or ".." in Path(file).parts for file in chain(found["shared"], *files)):
+            raise ValueError("a shared file lies elsewhere")
+        return {"resolution": int(found["resolution"]), "world": str(found["world"]), "shared": found["shared"]}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder / MANIFEST} is not what packed weights have; restore it") from error
+
+
+def unpack(folder: Path, out: Path) -> None:
+    """Fill `out` with the weights of a packed folder, in single precision; its provenance stays where it is."""
+    shared = _manifest(folder)["shared"]
+    files = {name: folder.parent / kept["file"] for name, kept in shared.items()}
+    files |= {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    for name in ("provenance.json", MANIFEST):
+        files.pop(name, None)
+    for name, file in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".safetensors":
+            state, metadata = _read(file)
+            names = shared.get(name, {}).get("tensors", state)
+            _write({tensor: state[tensor].float() for tensor in names}, metadata, out / name)
+        else:
+            shutil.copyfile(file, out / name)
+
+
+def pack(weights: Mapping[str, Path], resolution: int, out: Path) -> None:
+    """Make the folder `out` with a packed folder for each of some weights.
+
+    Args:
+        weights: folders by name; what one shares with an earlier one is stored with that one.
+        resolution: side in pixels at which the world was drawn.
+        out: replaced if it is there.
+    """
+    world = world_digest(resolution)
+    with atomic_folder(out) as folder:
+        store = _Store(folder)
+        for name, source in weights.items():
+            shared = {}
+            for file in sorted(path for path in source.rglob("*") if path.is_file()):
+                inner = file.relative_to(source)
+                if inner.parts[0] == "logs" and inner.parts[1].startswith(_LEFT_OUT):
+                    continue
+                held = store.add(file, f"{name}/{inner.as_posix()}", sharing=inner.parts[0] not in UNDIGESTED)
+                if held:
+                    shared[inner.as_posix()] = held
+            write_json(folder / name / MANIFEST, {"resolution": resolution, "world": world, "shared": shared})
+
+
+class _Store:
+    """A folder in which nothing lies twice."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[str, str] = {}  # digest -> place
+        self._tensors: dict[str, dict[str, str]] = {}  # place of a file of tensors -> digest of each
+
+    def add(self, file: Path, place: str, *, sharing: bool) -> dict[str, Any] | None:
+        """Store a file at a place; if all that is in it lies elsewhere already, say where instead.
+
+        A file of tensors lies elsewhere too when another holds all of them, as a CLIP does its text encoder.
+        """
+        target = self._folder / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".safetensors":
+            state, metadata = _read(file)
+            half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+            digests = {name: digest(tensor.numpy().tobytes().hex()) for name, tensor in half.items()}
+            for other, held in self._tensors.items():
+                if digests.items() <= held.items():
+                    return {"file": other, "sha256": file_digest(self._folder / other), "tensors": sorted(digests)}
+            self._tensors[place] = digests
+            _write(half, metadata, target)
+        else:
+            content = file_digest(file)
+            if sharing and content in self._files:
+                return {"file": self._files[content], "sha256": content}
+            self._files.setdefault(content, place)
+            shutil.copyfile(file, target)
+        return None
+
+
+def _read(file: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
+    """Tensors and metadata of a safetensors file."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    with safe_open(file, framework="pt") as opened:
+        return load_file(file), opened.metadata()
+
+
+def _write(state: Mapping[str, Any], metadata: dict[str, str] | None, file: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({key: tensor.contiguous() for key, tensor in state.items()}, file, metadata=metadata)
+
+
+def main() -> None:
+    """Pack from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=stage.weights_argument, nargs="+", required=True, metavar="NAME=FOLDER")
+    parser.add_argument("--triplets", type=Path, required=True, help="the drawn triplets on which they were trained")
+    parser.add_argument("--out", type=Path, required=True, help="folder to make or to replace")
+    given = parser.parse_args()
+    made = json.loads((given.triplets / "provenance.json").read_text(encoding="utf-8"))
+    pack(dict(given.weights), made["config"]["resolution"], given.out)
+
+
+if __name__ == "__main__":
+    stage.run(main)
