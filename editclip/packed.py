@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from editclip import stage
+from editclip.config.weights import LocalWeights
 from editclip.data.world_identity import world_digest
 from editclip.errors import InputError
-from editclip.storage import UNDIGESTED, atomic_folder, digest, file_digest, write_json
+from editclip.storage import UNDIGESTED, atomic_folder, digest, file_digest, path_digest, write_json
 
 MANIFEST = "packed.json"
 _LEFT_OUT = ("kept", "events.out.tfevents")  # of logs: starts of names
@@ -29,7 +30,25 @@ def is_packed(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
-def check(place: str, folder: Path) -> None:
+def check_local(name: str, entry: LocalWeights) -> None:
+    """Check weights from a path: that they are there, and the ones that are meant.
+
+    Raises:
+        InputError: there is no such folder, its digest is not the pinned one, or it is of another procedural world.
+    """
+    folder = Path(entry.path)
+    if not folder.is_dir():
+        raise InputError(f"config value weights.{name}.path: {folder} is not a folder")
+    if entry.sha256 is not None and (found := path_digest(folder)) != entry.sha256:
+        raise InputError(
+            f"config value weights.{name}.sha256: {folder} has the digest {found}, not the pinned {entry.sha256}; "
+            "restore the folder, or pin what it holds now"
+        )
+    if is_packed(folder):
+        _check(f"config value weights.{name}.path", folder)
+
+
+def _check(place: str, folder: Path) -> None:
     """Check that packed weights are whole and of the world that this code draws.
 
     Args:

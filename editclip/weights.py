@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from editclip import stage
-from editclip.config.bindings import check_local
 from editclip.config.section import checked
 from editclip.config.weights import HubWeights, LocalWeights
 from editclip.errors import InputError
-from editclip.packed import is_packed, unpack
+from editclip.packed import check_local, is_packed, unpack
 from editclip.recipes.kinds import check_folder, read_kind
 from editclip.storage import path_digest
 

@@ -10,11 +10,10 @@ from safetensors.torch import load_file
 from transformers import CLIPModel
 
 from editclip import weights
-from editclip.config.bindings import check_local
 from editclip.config.weights import LocalWeights
 from editclip.data.world_identity import world_digest
 from editclip.errors import InputError
-from editclip.packed import MANIFEST, pack
+from editclip.packed import MANIFEST, check_local, pack
 from editclip.storage import path_digest
 
 RESOLUTION = 16

@@ -1,7 +1,6 @@
 """Roles bound to names: which weights a training starts from, and which a method, a metric or a table speaks of."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from editclip.config.methods import MethodEntry
@@ -10,9 +9,8 @@ from editclip.config.section import joined
 from editclip.config.weights import Bindings, HubWeights, LocalWeights, TrainedWeights, Weights
 from editclip.editing.cards import STAGES, Card, check_exemplars, effective_options, read_card
 from editclip.errors import InputError, nearest
-from editclip.packed import check, is_packed
+from editclip.packed import check_local
 from editclip.recipes.kinds import read_kind
-from editclip.storage import path_digest
 
 if TYPE_CHECKING:
     from editclip.config.tree import Config
@@ -174,24 +172,6 @@ def check_sources(config: "Config") -> None:
                 f"config value weights.{name}.revision is null: pin {entry.repo} to a 40-character commit, "
                 "or set run.allow_unpinned to true to take whatever the hub has today"
             )
-
-
-def check_local(name: str, entry: LocalWeights) -> None:
-    """Check weights from a path: that they are there, and the ones that are meant.
-
-    Raises:
-        InputError: there is no such folder, its digest is not the pinned one, or it is of another procedural world.
-    """
-    folder = Path(entry.path)
-    if not folder.is_dir():
-        raise InputError(f"config value weights.{name}.path: {folder} is not a folder")
-    if entry.sha256 is not None and (found := path_digest(folder)) != entry.sha256:
-        raise InputError(
-            f"config value weights.{name}.sha256: {folder} has the digest {found}, not the pinned {entry.sha256}; "
-            "restore the folder, or pin what it holds now"
-        )
-    if is_packed(folder):
-        check(f"config value weights.{name}.path", folder)
 
 
 def rows_of(config: "Config") -> list[str]:
