@@ -7,7 +7,7 @@ A packed folder has the files of its layout and `packed.json`: the procedural wo
 files lie in another packed folder beside it. `editclip.weights` makes it whole again, in single precision.
 """
 
-import argparse
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from editclip import stage
 from editclip.config.weights import LocalWeights
 from editclip.data.world_identity import world_digest
 from editclip.errors import InputError
-from editclip.storage import UNDIGESTED, atomic_folder, digest, file_digest, path_digest, write_json
+from editclip.storage import UNDIGESTED, file_digest, path_digest, write_json
 
 MANIFEST = "packed.json"
 _LEFT_OUT = ("kept", "events.out.tfevents")  # of logs: starts of names
@@ -82,7 +82,11 @@ def _manifest(folder: Path) -> Any:
 
 
 def unpack(folder: Path, out: Path) -> None:
-    """Fill `out` with the weights of a packed folder, in single precision; its provenance stays where it is."""
+    """Fill `out` with the weights of a packed folder, in single precision; its provenance stays where it is.
+
+    Raises:
+        InputError: a file of tensors is unreadable, or lacks one.
+    """
     shared = _manifest(folder)["shared"]
     files = {name: folder.parent / kept["file"] for name, kept in shared.items()}
     files |= {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
@@ -93,32 +97,34 @@ def unpack(folder: Path, out: Path) -> None:
         if file.suffix == ".safetensors":
             state, metadata = _read(file)
             names = shared.get(name, {}).get("tensors", state)
-            _write({tensor: state[tensor].float() for tensor in names}, metadata, out / name)
+            if missing := set(names) - set(state):
+                raise InputError(
+                    f"{folder / MANIFEST} names the tensor {min(missing)}, which {file} lacks; restore both"
+                )
+            _write({key: _single(state[key]) for key in names}, metadata, out / name)
         else:
             shutil.copyfile(file, out / name)
 
 
 def pack(weights: Mapping[str, Path], resolution: int, out: Path) -> None:
-    """Make the folder `out` with a packed folder for each of some weights.
+    """Fill the folder `out` with a packed folder for each of some weights.
 
     Args:
         weights: folders by name; what one shares with an earlier one is stored with that one.
         resolution: side in pixels at which the world was drawn.
-        out: replaced if it is there.
+        out: an empty folder.
     """
-    world = world_digest(resolution)
-    with atomic_folder(out) as folder:
-        store = _Store(folder)
-        for name, source in weights.items():
-            shared = {}
-            for file in sorted(path for path in source.rglob("*") if path.is_file()):
-                inner = file.relative_to(source)
-                if inner.parts[0] == "logs" and inner.parts[1].startswith(_LEFT_OUT):
-                    continue
-                held = store.add(file, f"{name}/{inner.as_posix()}", sharing=inner.parts[0] not in UNDIGESTED)
-                if held:
-                    shared[inner.as_posix()] = held
-            write_json(folder / name / MANIFEST, {"resolution": resolution, "world": world, "shared": shared})
+    world, store = world_digest(resolution), _Store(out)
+    for name, source in weights.items():
+        shared = {}
+        for file in sorted(path for path in source.rglob("*") if path.is_file()):
+            inner = file.relative_to(source)
+            if inner.parts[0] == "logs" and inner.parts[1].startswith(_LEFT_OUT):
+                continue
+            held = store.add(file, f"{name}/{inner.as_posix()}", sharing=inner.parts[0] not in UNDIGESTED)
+            if held:
+                shared[inner.as_posix()] = held
+        write_json(out / name / MANIFEST, {"resolution": resolution, "world": world, "shared": shared})
 
 
 class _Store:
@@ -139,7 +145,7 @@ class _Store:
         if file.suffix == ".safetensors":
             state, metadata = _read(file)
             half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-            digests = {name: digest(tensor.numpy().tobytes().hex()) for name, tensor in half.items()}
+            digests = {name: _tensor_digest(tensor) for name, tensor in half.items()}
             for other, held in self._tensors.items():
                 if digests.items() <= held.items():
                     return {"file": other, "sha256": file_digest(self._folder / other), "tensors": sorted(digests)}
@@ -155,12 +161,30 @@ class _Store:
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
-    """Tensors and metadata of a safetensors file."""
-    from safetensors import safe_open
+    """Tensors and metadata of a safetensors file.
+
+    Raises:
+        InputError: it is none.
+    """
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
-    with safe_open(file, framework="pt") as opened:
-        return load_file(file), opened.metadata()
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return load_file(file), opened.metadata()
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{file} cannot be read ({error}); restore it") from error
+
+
+def _single(tensor: Any) -> Any:
+    """The tensor in single precision, if it is of numbers with a fraction."""
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _tensor_digest(tensor: Any) -> str:
+    """SHA-256 of a tensor's type, shape and content."""
+    described = f"{tensor.dtype} {tuple(tensor.shape)} ".encode()
+    return hashlib.sha256(described + tensor.numpy().tobytes()).hexdigest()
 
 
 def _write(state: Mapping[str, Any], metadata: dict[str, str] | None, file: Path) -> None:
@@ -171,13 +195,24 @@ def _write(state: Mapping[str, Any], metadata: dict[str, str] | None, file: Path
 
 def main() -> None:
     """Pack from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = stage.parser(__doc__)
     parser.add_argument("--weights", type=stage.weights_argument, nargs="+", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--triplets", type=Path, required=True, help="the drawn triplets on which they were trained")
-    parser.add_argument("--out", type=Path, required=True, help="folder to make or to replace")
     given = parser.parse_args()
-    made = json.loads((given.triplets / "provenance.json").read_text(encoding="utf-8"))
-    pack(dict(given.weights), made["config"]["resolution"], given.out)
+    weights, record = dict(given.weights), given.triplets / "provenance.json"
+    for name, folder in weights.items():
+        if not folder.is_dir():
+            raise InputError(f"--weights {name}: {folder} is not a folder")
+    try:
+        resolution = int(json.loads(record.read_text(encoding="utf-8"))["config"]["resolution"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{record} does not say at which resolution the world was drawn; give drawn triplets"
+        ) from error
+    config, inputs = {"resolution": resolution}, {"triplets": given.triplets, **weights}
+    facts: dict[str, Any] = {"module": "editclip.packed", "threads": given.threads, "force": given.force}
+    with stage.output_folder(given.out, config=config, inputs=inputs, **facts) as folder:
+        pack(weights, resolution, folder)
 
 
 if __name__ == "__main__":

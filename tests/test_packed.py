@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 import tiny_models as tiny
-from safetensors.torch import load_file
-from transformers import CLIPModel
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import CLIPModel, CLIPTextModel
 
 from editclip import weights
 from editclip.config.weights import LocalWeights
 from editclip.data.world_identity import world_digest
 from editclip.errors import InputError
-from editclip.packed import MANIFEST, check_local, pack
+from editclip.packed import MANIFEST, check_local, main, pack, unpack
 from editclip.storage import path_digest
 
 RESOLUTION = 16
@@ -33,6 +34,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def packed(source: dict[str, Path], tmp_path: Path) -> Path:
+    (tmp_path / "packed").mkdir()
     pack(source, RESOLUTION, tmp_path / "packed")
     return tmp_path / "packed"
 
@@ -75,16 +77,51 @@ def test_what_two_folders_share_is_kept_once(source: dict[str, Path], packed: Pa
     shared = json.loads((packed / "ip2p" / MANIFEST).read_text())["shared"]
     assert shared[tensors]["file"] == "clip/model.safetensors"
     assert set(shared[tensors]["tensors"]) < set(load_file(packed / "clip" / "model.safetensors"))
-    size, whole = (sum(p.stat().st_size for p in folder.rglob("*.safetensors")) for folder in (packed, packed.parent))
-    assert size == whole
+    size = sum(p.stat().st_size for p in packed.rglob("*.safetensors"))
     unpacked = sum(p.stat().st_size for folder in source.values() for p in folder.rglob("*.safetensors"))
     assert size < unpacked / 2
 
 
-def test_unpacked_weights_work(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-    from transformers import CLIPTextModel
+def test_whole_numbers_stay_whole_and_a_shape_is_part_of_a_tensor(tmp_path: Path) -> None:
+    for name, state in (("a", {"x": torch.zeros(2, 3), "n": torch.arange(3)}), ("b", {"x": torch.zeros(3, 2)})):
+        (tmp_path / name).mkdir()
+        save_file(state, tmp_path / name / "model.safetensors")
+    for made in ("packed", "out"):
+        (tmp_path / made).mkdir()
+    pack({name: tmp_path / name for name in "ab"}, RESOLUTION, tmp_path / "packed")
+    for name in "ab":
+        unpack(tmp_path / "packed" / name, tmp_path / "out" / name)
+        found, wanted = (load_file(tmp_path / place / name / "model.safetensors") for place in ("out", "."))
+        assert found.keys() == wanted.keys()
+        assert all(torch.equal(found[k], wanted[k]) and found[k].dtype == wanted[k].dtype for k in wanted)
 
+
+def test_the_command_line_packs_and_replaces_nothing_of_the_users(
+    source: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    triplets, out = tmp_path / "triplets", tmp_path / "out"
+    triplets.mkdir()
+    given = ["--weights", *(f"{name}={folder}" for name, folder in source.items())]
+    monkeypatch.setattr("sys.argv", ["packed", *given, "--triplets", str(triplets), "--out", str(out)])
+    with pytest.raises(InputError, match=r"provenance\.json does not say at which resolution"):
+        main()
+    (triplets / "provenance.json").write_text(json.dumps({"config": {"resolution": RESOLUTION}}))
+    main()
+    check_local("ip2p", entry(out))
+    main()  # its own earlier output
+    (out / "mine.txt").write_text("a user's")
+    with pytest.raises(InputError, match="did not write mine.txt"):
+        main()
+
+
+def test_an_unreadable_file_of_tensors_is_named(packed: Path, tmp_path: Path) -> None:
+    file = next((packed / "ip2p" / "unet").glob("*.safetensors"))
+    file.write_bytes(b"no tensors")
+    with pytest.raises(InputError, match=r"unet/\S+ cannot be read .*; restore it"):
+        unpack(packed / "ip2p", tmp_path / "out")
+
+
+def test_unpacked_weights_work(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = CLIPModel.from_pretrained(fetch(entry(packed, "clip"), tmp_path / "clip", monkeypatch))
     text = CLIPTextModel.from_pretrained(fetch(entry(packed), tmp_path / "ip2p", monkeypatch) / "text_encoder")
     tokens = torch.tensor([[1, 5, 7, 2]])

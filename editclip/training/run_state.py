@@ -168,8 +168,10 @@ class RunState:
 
     def _refuse_rising(self, loss: float | None) -> None:
         """Raise an `InputError` when the validation loss has been above its least value for too long."""
+        if loss is None or self.recipe.patience is None:
+            return
         earlier = [line for line in map(json.loads, self.log) if "validation/loss" in line]
-        if loss is None or self.recipe.patience is None or not earlier:
+        if not earlier:
             return
         least = min(earlier, key=lambda line: line["validation/loss"])
         value, step = least["validation/loss"], least["step"]
