@@ -27,8 +27,8 @@ class IP2PRecipe(GradientRecipe):
     validation_examples: Count
     """held-out rows behind the validation loss"""
     keep_validated: bool
-    """keep the UNet of every validation, in half precision, in `logs/kept/<step>`: a learning curve can be drawn from
-    them (`benchmarks/learning_curve.py`)"""
+    """keep the UNet of every validation, in half precision, in `logs/kept/<step>`: `benchmarks/learning_curve.py`
+    measures how their edits become better"""
     validation_edits: Whole
     """held-out rows edited at the end, compared with their edited images; 0 = none"""
     num_inference_steps: Count
