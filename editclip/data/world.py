@@ -32,19 +32,20 @@ MODULE = "editclip.data.world"
 SPLITS = ("train", "validation", "test")  # of the triplets
 
 WEIGHTS = {  # share of training pairs: local edits are harder for models than global ones
-    "colour": 0.18,
-    "texture": 0.10,
+    "colour": 0.15,
+    "texture": 0.12,
     "replacement": 0.14,
-    "addition": 0.14,
-    "removal": 0.12,
-    "size": 0.06,
-    "style": 0.10,
-    "background": 0.08,
-    "compound": 0.08,
+    "addition": 0.12,
+    "removal": 0.10,
+    "size": 0.07,
+    "deformation": 0.09,
+    "style": 0.08,
+    "background": 0.06,
+    "compound": 0.07,
 }
 TYPES = (  # families of the benchmark's edit types, in the order in which they are taken
-    *("colour", "style", "background", "replacement", "addition", "removal", "compound", "texture", "size"),
-    *("style", "colour", "addition", "background", "style", "replacement", "compound"),
+    *("colour", "style", "background", "replacement", "addition"),
+    *("removal", "compound", "texture", "size", "deformation"),
 )
 GROUPS = {"style": "02", "background": "03", "compound": "03"}  # every other family is "01", local edits
 

@@ -29,6 +29,7 @@ FAMILIES = (
     "addition",
     "removal",
     "size",
+    "deformation",
     "style",
     "background",
     "compound",
@@ -80,6 +81,12 @@ _SIZES = {
     "big": ("make the {} bigger", "enlarge the {}", "let the {} grow"),
     "small": ("make the {} smaller", "shrink the {}", "make the {} tiny"),
 }
+_DEFORMATIONS = {
+    "stretched": ("stretch the {}", "make the {} tall and thin", "pull the {} upwards"),
+    "flattened": ("flatten the {}", "make the {} short and wide", "squash the {}"),
+    "tilted": ("tilt the {}", "rotate the {}", "lean the {} over"),
+}
+_ROUND = ("ball", "ring")  # look the same when tilted
 
 
 @dataclass(frozen=True)
@@ -219,6 +226,11 @@ def programs() -> Mapping[str, tuple[Edit, ...]]:
         for size, templates in _SIZES.items():
             change = _change_thing(shape, size=size)
             edits.append(Edit(f"size_{shape}_{size}", "size", _fill(templates, shape), change, {"shape": shape}))
+        for form, templates in _DEFORMATIONS.items():
+            if form == "tilted" and shape in _ROUND:
+                continue
+            wordings, change = _fill(templates, shape), _change_thing(shape, form=form)
+            edits.append(Edit(f"deformation_{shape}_{form}", "deformation", wordings, change, {"shape": shape}))
         edits += [_replacement(shape, SHAPES[(i + step) % len(SHAPES)]) for step in (1, 2, 3, 5)]
         edits += [_addition(shape, colours[(i + 2 * k) % len(colours)], cells[(i + k) % len(cells)]) for k in range(4)]
         edits.append(_removal("shape", shape))

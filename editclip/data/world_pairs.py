@@ -23,7 +23,7 @@ POOLS = {  # percent of all scene graphs
 }
 ATTEMPTS = 200_000  # draws before a pool counts as exhausted
 VISIBLE_LEVELS = 16  # of 255: a pixel that changes by more than this changes visibly
-VISIBLE_SHARE = 0.01  # of all pixels: an edit must change as many visibly
+VISIBLE_SHARE = 0.04  # of all pixels: an edit must change as many visibly
 
 
 @dataclass(frozen=True)

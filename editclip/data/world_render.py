@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from editclip.data.world_scene import CELLS, COLOURS, SIZES, Scene, Thing
+from editclip.data.world_scene import CELLS, COLOURS, FORMS, SIZES, Scene, Thing
 from editclip.data.world_styles import FUNCTIONS, LUMA
 
 Array = NDArray[np.floating[Any]]
 Points = Sequence[tuple[float, float]]
 UNITS = 32  # the image side in scene units
 SAMPLES = 4  # antialiasing: silhouettes are drawn this many times larger
-SOFTNESS = 0.5  # blur of every edge in units, as a lens has; keeps small autoencoders from spending on single pixels
+SOFTNESS = 0.35  # blur of every edge in units, as a lens has: still crisp, and within reach of a small autoencoder
 
 
 def _ellipse(x: float, y: float, across: float, down: float) -> Points:
@@ -77,7 +77,7 @@ def _draw(image: Array, thing: Thing) -> Array:
     side = image.shape[0]
     x, y = (c + s for c, s in zip(CELLS[thing.cell], thing.shift, strict=True))
     radius = thing.radius * SIZES[thing.size]
-    outer, inner = _silhouette(thing.shape, x, y, radius, side)
+    outer, inner = _silhouette(thing.shape, thing.form, x, y, radius, side)
     colour = np.array(COLOURS[thing.colour], np.float32)
     brightness = float(colour @ LUMA)
     light = 1.08 - 0.14 * (_grid(side)[1] - y)[..., None] / radius
@@ -112,18 +112,20 @@ def _pattern(texture: str, x: float, y: float, side: int) -> Array:
         marked = (across // 3 + down // 3) % 2 < 1
     else:
         marked = np.hypot((across + 2) % 4 - 2, (down + 2) % 4 - 2) < 1.15
-    return _reduced(Image.fromarray(marked.astype(np.uint8) * 255), side)
+    return _coverage(marked, side)
 
 
 @functools.lru_cache(maxsize=4096)
-def _silhouette(shape: str, x: float, y: float, radius: float, side: int) -> tuple[Array, Array]:
+def _silhouette(shape: str, form: str, x: float, y: float, radius: float, side: int) -> tuple[Array, Array]:
     """Coverage (0 to 1) of the whole shape, and of what lies inside its outline."""
     scale = side * SAMPLES / UNITS
     canvas = Image.new("L", (side * SAMPLES, side * SAMPLES))
     pen = ImageDraw.Draw(canvas)
+    matrix = radius * np.array(FORMS[form])
     for polygons, value in zip(SILHOUETTES[shape], (255, 0), strict=True):
         for points in polygons:
-            pen.polygon([((x + radius * a) * scale, (y + radius * b) * scale) for a, b in points], fill=value)
+            places = (np.array(points) @ matrix.T + (x, y)) * scale
+            pen.polygon([(float(a), float(b)) for a, b in places], fill=value)
     erosion = 2 * max(1, round(0.6 * scale)) + 1  # 0.6 units of outline
     inner = canvas.filter(ImageFilter.MinFilter(erosion))
     outer, inside = _reduced(canvas, side), _reduced(inner, side)
@@ -134,6 +136,11 @@ def _reduced(canvas: Image.Image, side: int) -> Array:
     """Coverage (0 to 1) of each pixel by what is 255 on the enlarged canvas, with soft edges."""
     blurred = canvas.filter(ImageFilter.GaussianBlur(SOFTNESS * side * SAMPLES / UNITS))
     return np.asarray(blurred.reduce(SAMPLES), np.float32) / 255
+
+
+def _coverage(marked: NDArray[np.bool_], side: int) -> Array:
+    """Coverage (0 to 1) of each pixel by what is marked on a grid `SAMPLES` times as fine."""
+    return _reduced(Image.fromarray(marked.astype(np.uint8) * 255), side)
 
 
 def _blend(image: Array, colour: tuple[int, int, int], opacity: ArrayLike) -> Array:
@@ -186,13 +193,25 @@ def _background(name: str, side: int) -> Array:
         image = _gradient(side, (40, 160, 190), (10, 50, 110))
         return _blend(image, (130, 215, 230), 0.5 * _dots(side, 12, 1.0, "bubbles"))
     if name == "wall":
-        row = y // 4
-        mortar = (y % 4 < 0.9) | ((x + 4 * (row % 2)) % 8 < 0.9)
-        return _blend(_gradient(side, (178, 104, 84), (160, 90, 74)), (196, 150, 132), mortar.astype(np.float32))
+        return _blend(_gradient(side, (178, 104, 84), (160, 90, 74)), (196, 150, 132), _mortar(side))
     return _gradient(side, (200, 120, 190), (255, 200, 150))  # sunrise
 
 
+def _mortar(side: int) -> Array:
+    """Coverage of the lines between bricks."""
+    x, y = _grid(side * SAMPLES)
+    return _coverage((y % 4 < 0.9) | ((x + 4 * (y // 4 % 2)) % 8 < 0.9), side)
+
+
 _BEHIND = ("sun", "rainbow")  # weather that things stand in front of
+
+
+@functools.cache
+def _streaks(side: int) -> Array:
+    """Coverage of slanting drops of rain."""
+    x, y = _grid(side * SAMPLES)
+    across = x + y * 0.5
+    return _coverage((across % 5 < 1.1) & ((y + 7 * (across // 5)) % 11 < 7), side)
 
 
 def _weather(image: Array, name: str) -> Array:
@@ -210,9 +229,9 @@ def _weather(image: Array, name: str) -> Array:
             image = _blend(image, colour, 0.85 * inside * np.clip((distance - 15) * soft + 0.5, 0, 1))
         return image
     if name == "rain":
-        streak = ((x + y * 0.5) % 5 < 0.9) & ((y + 7 * ((x + y * 0.5) // 5)) % 11 < 7)
-        return _blend(_blend(image, (120, 130, 150), 0.3), (190, 215, 245), 0.8 * streak)
+        return _blend(_blend(image, (120, 130, 150), 0.3), (215, 232, 250), 0.9 * _streaks(side))
     if name == "snowfall":
         return _blend(image, (255, 255, 255), 0.9 * _dots(side, 32, 1.0, "flakes"))
     edge = np.minimum(np.minimum(x, UNITS - x), np.minimum(y, UNITS - y))
-    return _blend(_blend(image, (212, 170, 60), edge < 3), (110, 75, 20), (edge > 2) & (edge < 3))
+    within, rim = (np.clip((width - edge) * soft + 0.5, 0, 1) for width in (3.2, 2.0))
+    return _blend(_blend(image, (110, 75, 20), within), (212, 170, 60), rim)

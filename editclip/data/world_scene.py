@@ -5,6 +5,7 @@ the image side sees one thing. Coordinates are units of 1/32 of the image side, 
 """
 
 import functools
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,13 @@ COLOURS = {
 }
 SHAPES = ("ball", "box", "triangle", "star", "heart", "ring", "cross", "moon", "house", "fish")
 TEXTURES = ("striped", "spotted", "checkered", "glass")
+_TILT = math.radians(35)
+FORMS = {  # name -> what becomes of the silhouette: rows of the matrix that maps its (x, y)
+    "": ((1.0, 0.0), (0.0, 1.0)),
+    "stretched": ((0.6, 0.0), (0.0, 1.25)),
+    "flattened": ((1.25, 0.0), (0.0, 0.6)),
+    "tilted": ((math.cos(_TILT), -math.sin(_TILT)), (math.sin(_TILT), math.cos(_TILT))),
+}
 BACKGROUNDS = {  # name -> where the scene is, in words
     "meadow": "in a meadow",
     "beach": "on a beach",
@@ -64,8 +72,8 @@ CELLS = {  # name -> centre (x, y)
     "bottom left": (8, 24),
     "bottom right": (24, 24),
 }
-SIZES = {"": 1.0, "big": 1.3, "small": 0.55}  # factor on the radius
-RADII = (5.5, 6.0, 6.5)
+SIZES = {"": 1.0, "big": 1.35, "small": 0.5}  # factor on the radius
+RADII = (6.5, 7.0, 7.5)
 SHADES = range(-8, 9)  # brightness added to the background, of 255
 
 
@@ -78,13 +86,14 @@ class Thing:
     cell: str
     texture: str = "plain"
     size: str = ""
+    form: str = ""
     shift: tuple[int, int] = (0, 0)
-    radius: float = 6.0
+    radius: float = 7.0
 
     @property
     def words(self) -> str:
-        """For example "small striped red star"."""
-        parts = (self.size, "" if self.texture == "plain" else self.texture, self.colour, self.shape)
+        """For example "small tilted striped red star"."""
+        parts = (self.size, self.form, "" if self.texture == "plain" else self.texture, self.colour, self.shape)
         return " ".join(p for p in parts if p)
 
 
@@ -104,7 +113,7 @@ class Scene:
 
         An empty scene is nothing but its background and shade, so there the shade counts.
         """
-        things = sorted((t.cell, t.shape, t.colour, t.texture, t.size) for t in self.things)
+        things = sorted((t.cell, t.shape, t.colour, t.texture, t.size, t.form) for t in self.things)
         return digest(self.background, self.weather, self.style, things or self.shade)
 
     @property
