@@ -73,18 +73,18 @@ def test_every_program_changes_pixels(family):
     for edit in programs()[family]:
         pair = draw_pair(rng, edit, "train", 32, unseen=False)
         changed = np.abs(pair.pixels[0].astype(int) - pair.pixels[1]).max(-1)
-        assert (changed > 16).mean() >= 0.01, edit.id  # visibly: the thresholds of world_pairs
+        assert (changed > 16).mean() >= 0.04, edit.id  # visibly: the thresholds of world_pairs
         assert pair.edit.apply(pair.before) == pair.after
         assert pair.before.caption != pair.after.caption, edit.id
 
 
 def test_local_edits_keep_the_rest_of_the_picture():
     rng = random.Random(0)
-    for family in ("colour", "texture", "replacement", "removal", "size"):
+    for family in ("colour", "texture", "replacement", "removal", "size", "deformation"):
         for edit in programs()[family][:10]:
             pair = draw_pair(rng, edit, "train", 32, unseen=False)
-            # a thing fills at most one of four cells; radius 6.5 x 1.3 with its soft edge is 21 of 32 pixels wide
-            assert pair.mask.mean() < 21**2 / 32**2, edit.id
+            # a big thing of radius 7.5 x 1.35 is 20.3 of 32 units across, 1.12 times as much as a star, plus a soft edge
+            assert pair.mask.mean() < 24**2 / 32**2, edit.id
 
 
 def test_rendering_known_pixels():
