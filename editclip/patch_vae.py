@@ -23,21 +23,24 @@ from torch.nn import functional
 
 from editclip.errors import InputError
 
-LOG_VARIANCE = -6.0  # start of the posterior's log-variance: noise far below the signal, or early steps learn nothing
+# Start of the posterior's log-variance: noise far below the signal, or early steps learn nothing; and at -6 it still
+# costs visible sharpness.
+LOG_VARIANCE = -9.0
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions around a skip connection."""
+    """Two convolutions with an odd kernel, under a skip connection."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, kernel_size: int) -> None:
         super().__init__()
+        padding = kernel_size // 2
         self.layers = nn.Sequential(
             nn.GroupNorm(8, width),
             nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1),
+            nn.Conv2d(width, width, kernel_size, padding=padding),
             nn.GroupNorm(8, width),
             nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1),
+            nn.Conv2d(width, width, kernel_size, padding=padding),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -45,12 +48,12 @@ class ResidualBlock(nn.Module):
         return x + self.layers(x)
 
 
-def _branch(inputs: int, width: int, blocks: int, outputs: int) -> nn.Sequential:
+def _branch(inputs: int, width: int, blocks: int, kernel_size: int, outputs: int) -> nn.Sequential:
     """Convolutional branch whose output is zero at the start."""
     first, last = nn.Conv2d(inputs, width, 3, padding=1), nn.Conv2d(width, outputs, 3, padding=1)
     for parameter in last.parameters():
         nn.init.zeros_(parameter)
-    return nn.Sequential(first, *(ResidualBlock(width) for _ in range(blocks)), nn.SiLU(), last)
+    return nn.Sequential(first, *(ResidualBlock(width, kernel_size) for _ in range(blocks)), nn.SiLU(), last)
 
 
 class PatchVAE(ModelMixin, ConfigMixin):
@@ -63,8 +66,13 @@ class PatchVAE(ModelMixin, ConfigMixin):
             of the convolutional branch (a multiple of 8).
         encoder_blocks: residual blocks of the encoder's branch.
         decoder_blocks: residual blocks of the decoder's branch.
+        kernel_size: kernel of the convolutions inside the residual blocks, odd; 1 makes them pointwise. The first and
+            the last convolution of a branch are 3×3.
         sample_size: image side in pixels (informative).
         scaling_factor: factor that brings latents to unit variance overall.
+
+    Raises:
+        InputError: `kernel_size` is not odd and positive.
     """
 
     config_name = "config.json"
@@ -77,16 +85,19 @@ class PatchVAE(ModelMixin, ConfigMixin):
         block_out_channels: tuple[int, ...] = (64, 64, 64),
         encoder_blocks: int = 1,
         decoder_blocks: int = 2,
+        kernel_size: int = 3,
         sample_size: int = 32,
         scaling_factor: float = 1.0,
     ) -> None:
         super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise InputError(f"kernel_size of a PatchVAE is {kernel_size}; it must be odd and positive")
         self.patch_size = 2 ** (len(block_out_channels) - 1)
         pixels, width = in_channels * self.patch_size**2, block_out_channels[-1]
         self.linear_encoder = nn.Conv2d(pixels, latent_channels, 1)
         self.linear_decoder = nn.Conv2d(latent_channels, pixels, 1)
-        self.encoder = _branch(pixels, width, encoder_blocks, 2 * latent_channels)
-        self.decoder = _branch(latent_channels, width, decoder_blocks, pixels)
+        self.encoder = _branch(pixels, width, encoder_blocks, kernel_size, 2 * latent_channels)
+        self.decoder = _branch(latent_channels, width, decoder_blocks, kernel_size, pixels)
         self.register_buffer("latent_mean", torch.zeros(1, latent_channels, 1, 1))
         self.register_buffer("latent_std", torch.ones(1, latent_channels, 1, 1))
 

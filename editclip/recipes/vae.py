@@ -8,7 +8,7 @@ from editclip.recipes.recipe import GradientRecipe
 TRAINING = "editclip.training.vae"
 STARTS_FROM = ()
 LAYOUT = "editclip.layouts:component"
-LOSS = "weighted sum of L1, MSE, KL"
+LOSS = "weighted sum of L1, MSE, sharpness, KL"
 
 
 class VAERecipe(GradientRecipe):
@@ -24,5 +24,7 @@ class VAERecipe(GradientRecipe):
     """weight of the absolute reconstruction error (pixels in [-1, 1], mean over elements)"""
     mse_weight: Rate
     """weight of the squared reconstruction error (the same)"""
+    sharpness_weight: Rate
+    """weight of the difference of sharpness (deviation of the Laplacian in squares of 8 × 8 pixels, mean over them)"""
     kl_weight: Rate
     """weight of the divergence from a standard normal (sum over latent elements, mean over images)"""

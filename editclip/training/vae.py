@@ -20,10 +20,34 @@ from editclip.training.draws import Draws
 from editclip.training.job import Job, build
 
 STATISTICS_IMAGES = 4096  # images behind the principal components and the latents' mean and deviation
+SQUARE = 8  # side in pixels of the squares whose sharpness is compared
+# Variance of the Laplacian (4² + 4 · 1²) of rounding to 8 bits (1/12 of a squared step), for pixels in [-1, 1]. It is
+# added to variances, as by the metric `sharpness`, so that flat areas compare and roots have a gradient there.
+ROUNDING = 20 / 12 / 127.5**2
+
+
+def laplacian(images: Tensor) -> Tensor:
+    """Neighbours minus 4 times the centre in each channel of B×C×H×W, edges repeated, in single precision."""
+    images = images.float()  # differences of neighbours in half precision would mostly be rounding
+    down, across = images.diff(dim=-2), images.diff(dim=-1)  # of a repeated edge they are zero
+    return functional.pad(down, (0, 0, 1, 1)).diff(dim=-2) + functional.pad(across, (1, 1)).diff(dim=-1)
+
+
+def local_sharpness(images: Tensor) -> Tensor:
+    """Deviation of the Laplacian in each square of each channel: B×C×H×W in [-1, 1] → B×C×H/8×W/8."""
+    edges = laplacian(images)
+    mean, squared = functional.avg_pool2d(edges, SQUARE), functional.avg_pool2d(edges.square(), SQUARE)
+    return ((squared - mean.square()).clamp_min(0) + ROUNDING).sqrt()  # rounding can make a variance negative
+
+
+def relative_sharpness(images: Tensor, truth: Tensor) -> float:
+    """Median over images of the Laplacian's variance over that of the truth, both B×C×H×W in [-1, 1]; 1 is as sharp."""
+    made, wanted = (laplacian(each).flatten(1).var(1, correction=0) + ROUNDING for each in (images, truth))
+    return float((made / wanted).quantile(0.5))
 
 
 def training_loss(vae: PatchVAE | AutoencoderKL, recipe: VAERecipe) -> loop.LossFunction:
-    """Reconstruction from a posterior sample, plus the divergence."""
+    """Reconstruction from a posterior sample, and its sharpness where that has a weight, plus the divergence."""
 
     def loss(images: Tensor, draws: Draws) -> Mapping[str, Tensor]:
         pixels = to_pixels(images.to(loop.device()))
@@ -31,18 +55,23 @@ def training_loss(vae: PatchVAE | AutoencoderKL, recipe: VAERecipe) -> loop.Loss
         (decoded,) = vae.decode(draws.posterior_sample(posterior), return_dict=False)
         l1, mse, kl = functional.l1_loss(decoded, pixels), functional.mse_loss(decoded, pixels), posterior.kl().mean()
         total = recipe.l1_weight * l1 + recipe.mse_weight * mse + recipe.kl_weight * kl
-        return {"loss": total, "l1": l1, "mse": mse, "kl": kl}
+        parts = {"l1": l1, "mse": mse, "kl": kl}
+        if recipe.sharpness_weight > 0:
+            parts["sharpness"] = functional.l1_loss(local_sharpness(decoded), local_sharpness(pixels))
+            total = total + recipe.sharpness_weight * parts["sharpness"]
+        return {"loss": total, **parts}
 
     return loss
 
 
 def validation(vae: PatchVAE | AutoencoderKL, images: Tensor) -> Callable[[], Mapping[str, float]]:
-    """PSNR of held-out images (uint8) decoded from their posterior mode."""
+    """PSNR and relative sharpness of held-out images (uint8) decoded from their posterior mode."""
 
     def validate() -> Mapping[str, float]:
         pixels = to_pixels(images.to(loop.device()))
         parts = [vae.decode(vae.encode(p, return_dict=False)[0].mode(), return_dict=False)[0] for p in pixels.split(64)]
-        return {"psnr": pooled_psnr(torch.cat(parts).clamp(-1, 1), pixels, peak=2)}
+        decoded = torch.cat(parts).clamp(-1, 1)
+        return {"psnr": pooled_psnr(decoded, pixels, peak=2), "sharpness": relative_sharpness(decoded, pixels)}
 
     return validate
 

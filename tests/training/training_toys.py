@@ -43,6 +43,7 @@ VAE: dict[str, Any] = {
     "model": {"latent_channels": 12, "block_out_channels": [16, 16, 16], "encoder_blocks": 1, "decoder_blocks": 1},
     "l1_weight": 1.0,
     "mse_weight": 1.0,
+    "sharpness_weight": 0.1,
     "kl_weight": 1e-6,
 }
 
