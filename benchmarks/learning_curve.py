@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pandas as pd
 import torch
@@ -89,6 +90,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, help="folder of trained InstructPix2Pix weights")
     parser.add_argument("--bench", type=Path, required=True, help="folder of a benchmark")
     parser.add_argument("--settings", nargs="+", default=SETTINGS, metavar="STEPS/GUIDANCE/IMAGE_GUIDANCE")
+    parser.add_argument("--sampler", metavar="CLASS", help="of diffusers, such as DDIMScheduler (default: the weights')")
     parser.add_argument("--out", type=Path, help="CSV file (default: learning_curve.csv beside the UNets)")
     arguments = parser.parse_args()
     kept = arguments.weights / "logs" / "kept"
@@ -99,6 +101,8 @@ def main() -> None:
     samples = one_sample_a_query(bench)
     pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(arguments.weights, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
+    if arguments.sampler:
+        pipeline.scheduler = getattr(diffusers, arguments.sampler).from_config(pipeline.scheduler.config)
     lines: list[dict[str, Any]] = []
 
     def add(step: int, setting: str, images: Iterator[Image.Image]) -> None:
