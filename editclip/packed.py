@@ -4,7 +4,8 @@ r"""Weights as a repository keeps them: in half precision, what several folders 
         --triplets results/micro/triplets --out packed
 
 A packed folder has the files of its layout and `packed.json`: the procedural world in which it was trained, and which
-files lie in another packed folder beside it. `editclip.weights` makes it whole again, in single precision.
+files, or which tensors of a file, lie in another packed folder beside it. `editclip.weights` makes it whole again, in
+single precision.
 """
 
 import hashlib
@@ -88,22 +89,31 @@ def unpack(folder: Path, out: Path) -> None:
         InputError: a file of tensors is unreadable, or lacks one.
     """
     shared = _manifest(folder)["shared"]
-    files = {name: folder.parent / kept["file"] for name, kept in shared.items()}
-    files |= {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
-    for name in ("provenance.json", MANIFEST):
-        files.pop(name, None)
-    for name, file in files.items():
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        if file.suffix == ".safetensors":
-            state, metadata = _read(file)
-            names = shared.get(name, {}).get("tensors", state)
-            if missing := set(names) - set(state):
-                raise InputError(
-                    f"{folder / MANIFEST} names the tensor {min(missing)}, which {file} lacks; restore both"
-                )
-            _write({key: _single(state[key]) for key in names}, metadata, out / name)
+    own = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    for name in sorted({*shared, *own} - {stage.PROVENANCE, MANIFEST}):
+        target, elsewhere = out / name, shared.get(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.suffix == ".safetensors":
+            state, metadata = _read(own[name]) if name in own else ({}, None)
+            if elsewhere:
+                found, metadata = _shared_tensors(folder, elsewhere)
+                state = {**found, **state}
+            _write({key: _single(tensor) for key, tensor in state.items()}, metadata, target)
         else:
-            shutil.copyfile(file, out / name)
+            shutil.copyfile(own[name] if name in own else folder.parent / elsewhere["file"], target)
+
+
+def _shared_tensors(folder: Path, shared: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str] | None]:
+    """The tensors that a packed folder keeps in another one's file, and that file's metadata.
+
+    Raises:
+        InputError: the file is unreadable, or lacks one.
+    """
+    file = folder.parent / shared["file"]
+    state, metadata = _read(file)
+    if missing := set(shared["tensors"]) - set(state):
+        raise InputError(f"{folder / MANIFEST} names the tensor {min(missing)}, which {file} lacks; restore both")
+    return {key: state[key] for key in shared["tensors"]}, metadata
 
 
 def pack(weights: Mapping[str, Path], resolution: int, out: Path) -> None:
@@ -136,21 +146,28 @@ class _Store:
         self._tensors: dict[str, dict[str, str]] = {}  # place of a file of tensors -> digest of each
 
     def add(self, file: Path, place: str, *, sharing: bool) -> dict[str, Any] | None:
-        """Store a file at a place; if all that is in it lies elsewhere already, say where instead.
+        """Store a file at a place; say where it lies instead if it lies elsewhere already.
 
-        A file of tensors lies elsewhere too when another holds all of them, as a CLIP does its text encoder.
+        Tensors lie elsewhere when another file holds them under the same names, as a CLIP does those of its text
+        encoder; the file then has the others alone, or is left out where there are none.
         """
         target = self._folder / place
         target.parent.mkdir(parents=True, exist_ok=True)
-        if file.suffix == ".safetensors":
+        if file.name == stage.PROVENANCE:
+            write_json(target, _without_places(json.loads(file.read_text(encoding="utf-8"))))
+        elif file.suffix == ".safetensors":
             state, metadata = _read(file)
             half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
             digests = {name: _tensor_digest(tensor) for name, tensor in half.items()}
-            for other, held in self._tensors.items():
-                if digests.items() <= held.items():
-                    return {"file": other, "sha256": file_digest(self._folder / other), "tensors": sorted(digests)}
-            self._tensors[place] = digests
-            _write(half, metadata, target)
+            common = {other: digests.items() & held.items() for other, held in self._tensors.items()}
+            best = max(common, key=lambda other: len(common[other]), default="")
+            elsewhere = {name for name, _ in common.get(best, ())}
+            rest = {name: tensor for name, tensor in half.items() if name not in elsewhere}
+            if rest:
+                self._tensors[place] = {name: digests[name] for name in rest}
+                _write(rest, metadata, target)
+            if elsewhere:
+                return {"file": best, "sha256": file_digest(self._folder / best), "tensors": sorted(elsewhere)}
         else:
             content = file_digest(file)
             if sharing and content in self._files:
@@ -158,6 +175,12 @@ class _Store:
             self._files.setdefault(content, place)
             shutil.copyfile(file, target)
         return None
+
+
+def _without_places(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A provenance whose inputs have their digests alone: where they lay is of no use on another machine."""
+    inputs = {name: {"sha256": entry["sha256"]} for name, entry in record["inputs"].items()}
+    return {**record, "inputs": inputs}
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, str] | None]:
@@ -199,7 +222,7 @@ def main() -> None:
     parser.add_argument("--weights", type=stage.weights_argument, nargs="+", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--triplets", type=Path, required=True, help="the drawn triplets on which they were trained")
     given = parser.parse_args()
-    weights, record = dict(given.weights), given.triplets / "provenance.json"
+    weights, record = dict(given.weights), given.triplets / stage.PROVENANCE
     for name, folder in weights.items():
         if not folder.is_dir():
             raise InputError(f"--weights {name}: {folder} is not a folder")
@@ -213,6 +236,8 @@ def main() -> None:
     facts: dict[str, Any] = {"module": "editclip.packed", "threads": given.threads, "force": given.force}
     with stage.output_folder(given.out, config=config, inputs=inputs, **facts) as folder:
         pack(weights, resolution, folder)
+    for name in weights:
+        print(f"{name}: sha256: {path_digest(given.out / name)}")  # what a config pins
 
 
 if __name__ == "__main__":

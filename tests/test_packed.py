@@ -29,6 +29,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (root / "ip2p" / "logs" / "kept").mkdir(parents=True)
     (root / "ip2p" / "logs" / "kept" / "large").write_text("not for a repository")
     (root / "ip2p" / "logs" / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    inputs = {"clip": {"path": "/home/me/clip", "sha256": "0" * 64}}
+    (root / "ip2p" / "provenance.json").write_text(json.dumps({"seconds": 3, "inputs": inputs}))
     return {name: root / name for name in ("clip", "ip2p")}
 
 
@@ -59,8 +61,8 @@ def test_what_is_unpacked_is_what_was_packed_up_to_half_precision(
     for name, folder in source.items():
         out = fetch(entry(packed, name), tmp_path / "out" / name, monkeypatch)
         expected = {p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and p.name != "large"}
-        assert {p.relative_to(out) for p in out.rglob("*") if p.is_file()} - {Path("provenance.json")} == expected
-        for file in expected:
+        assert {p.relative_to(out) for p in out.rglob("*") if p.is_file()} == expected | {Path("provenance.json")}
+        for file in expected - {Path("provenance.json")}:
             if file.suffix != ".safetensors":
                 assert (out / file).read_bytes() == (folder / file).read_bytes()
                 continue
@@ -69,6 +71,11 @@ def test_what_is_unpacked_is_what_was_packed_up_to_half_precision(
             for key, tensor in wanted.items():
                 assert found[key].dtype == tensor.dtype
                 assert (found[key] - tensor).abs().max() <= 2**-11 * tensor.abs().max() + 1e-7  # 11 bits of mantissa
+
+
+def test_where_inputs_lay_is_not_kept(packed: Path) -> None:
+    record = json.loads((packed / "ip2p" / "provenance.json").read_text())
+    assert record == {"seconds": 3, "inputs": {"clip": {"sha256": "0" * 64}}}
 
 
 def test_what_two_folders_share_is_kept_once(source: dict[str, Path], packed: Path) -> None:
@@ -94,6 +101,20 @@ def test_whole_numbers_stay_whole_and_a_shape_is_part_of_a_tensor(tmp_path: Path
         found, wanted = (load_file(tmp_path / place / name / "model.safetensors") for place in ("out", "."))
         assert found.keys() == wanted.keys()
         assert all(torch.equal(found[k], wanted[k]) and found[k].dtype == wanted[k].dtype for k in wanted)
+
+
+def test_tensors_that_two_files_share_are_kept_once(tmp_path: Path) -> None:
+    common, own = torch.randn(200, 200), torch.ones(3)
+    for name, state in (("a", {"encoder": common, "decoder": own}), ("b", {"encoder": common, "decoder": -own})):
+        (tmp_path / name).mkdir()
+        save_file(state, tmp_path / name / "model.safetensors")
+    for made in ("packed", "out"):
+        (tmp_path / made).mkdir()
+    pack({name: tmp_path / name for name in "ab"}, RESOLUTION, tmp_path / "packed")
+    assert load_file(tmp_path / "packed" / "b" / "model.safetensors").keys() == {"decoder"}
+    unpack(tmp_path / "packed" / "b", tmp_path / "out")
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    assert torch.equal(found["encoder"], common.half().float()) and torch.equal(found["decoder"], -own)
 
 
 def test_the_command_line_packs_and_replaces_nothing_of_the_users(
