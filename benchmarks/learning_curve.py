@@ -1,17 +1,18 @@
 """How InstructPix2Pix's edits become better over its training: the UNets that it kept, on a bench with ground truth.
 
-    python benchmarks/learning_curve.py --weights results/micro/weights/ip2p --bench results/micro/bench
+    python benchmarks/learning_curve.py --weights results/foundations/weights/ip2p --bench results/foundations/bench
 
 The weights are trained with `keep_validated: true`. Each UNet edits every query once, with each of the settings
 (sampling steps, guidance, image guidance). A line of the CSV file gives, over the edits, the share that is closer to
 the ground truth than the query is, mean PSNR, also inside and outside the mask, the median of the Laplacian's variance
 inside the mask over the ground truth's, and the mean correlation of the two Laplacians; for all edits, and for each
-family. The lines of step -1 are the VAE's round trip of the ground truth.
+family. The lines of step -1 are the VAE's round trip of the ground truth. A picture beside it shows the first query of
+each family: the query, what the last UNet makes of it with each setting, and the ground truth.
 """
 
 import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,10 @@ from editclip.errors import InputError
 from editclip.metrics.ground_truth import GroundTruthScores
 from editclip.metrics.scores import Setting
 
-SETTINGS = ("2/1/1", "10/1/1", "10/2/1.2", "10/3/1.5")
+SETTINGS = ("2/1/1", "10/1/1", "10/2/1.2")
 MEANS = ("closer", "psnr", "psnr_inside", "psnr_background", "detail")
 BATCH = 32
+ENLARGED, GAP = 3, 6  # times, and pixels, of the picture
 
 
 def one_sample_a_query(bench: Bench) -> list[Sample]:
@@ -78,6 +80,23 @@ def scored(bench: Bench, samples: list[Sample], images: Iterator[Image.Image]) -
     return pd.DataFrame(values).assign(family=[sample.family for sample in samples])
 
 
+def pictures(bench: Bench, samples: list[Sample], made: Sequence[Sequence[Image.Image]]) -> Image.Image:
+    """A row for the first query of each family: the query, its edit of each list of `made`, the ground truth."""
+    families = [sample.family for sample in samples]
+    rows = []
+    for family in sorted(set(families)):
+        first = families.index(family)
+        shown = bench.image(samples[first].query), *(edits[first] for edits in made)
+        rows.append([*shown, bench.image(samples[first].ground_truth or "")])
+    side = ENLARGED * rows[0][0].width
+    sheet = Image.new("RGB", (len(rows[0]) * (side + GAP) - GAP, len(rows) * (side + GAP) - GAP), "white")
+    for down, row in enumerate(rows):
+        for across, image in enumerate(row):
+            large = image.resize((side, side), Image.Resampling.NEAREST)
+            sheet.paste(large, (across * (side + GAP), down * (side + GAP)))
+    return sheet
+
+
 def summary(scores: pd.DataFrame) -> dict[str, float]:
     """What a line of the file says of some edits."""
     means = {name: scores[name].mean() for name in MEANS}
@@ -90,8 +109,8 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, help="folder of trained InstructPix2Pix weights")
     parser.add_argument("--bench", type=Path, required=True, help="folder of a benchmark")
     parser.add_argument("--settings", nargs="+", default=SETTINGS, metavar="STEPS/GUIDANCE/IMAGE_GUIDANCE")
-    parser.add_argument("--sampler", metavar="CLASS", help="of diffusers, such as DDIMScheduler (default: the weights')")
-    parser.add_argument("--out", type=Path, help="CSV file (default: learning_curve.csv beside the UNets)")
+    parser.add_argument("--sampler", metavar="CLASS", help="of diffusers, as DDIMScheduler (default: the weights')")
+    parser.add_argument("--out", type=Path, help="CSV file (default: logs/learning_curve.csv of the weights)")
     arguments = parser.parse_args()
     kept = arguments.weights / "logs" / "kept"
     folders = sorted(kept.glob("[0-9]*"))
@@ -115,9 +134,12 @@ def main() -> None:
     for folder in tqdm(folders, desc="UNets"):
         unet = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
         pipeline.unet = unet.eval()
-        for setting in arguments.settings:
-            add(int(folder.name), setting, edits(pipeline, bench, samples, setting))
-    pd.DataFrame(lines).to_csv(arguments.out or kept / "learning_curve.csv", index=False, float_format="%.4f")
+        made = [list(edits(pipeline, bench, samples, setting)) for setting in arguments.settings]
+        for setting, images in zip(arguments.settings, made, strict=True):
+            add(int(folder.name), setting, iter(images))
+    out = arguments.out or kept.parent / "learning_curve.csv"
+    pd.DataFrame(lines).to_csv(out, index=False, float_format="%.4f")
+    pictures(bench, samples, made).save(out.with_suffix(".png"))
 
 
 if __name__ == "__main__":
