@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from editclip.config.tree import read_config
 from editclip.data import bench, world
 from editclip.data.world import (
     SPLITS,
@@ -29,6 +30,7 @@ from editclip.data.world_scene import SHAPES, STYLES, Scene, Thing, random_scene
 from editclip.data.world_styles import FUNCTIONS
 from editclip.errors import InputError
 
+ROOT = Path(__file__).resolve().parents[2]
 SIZES = {"resolution": 32, "train": 250, "validation": 60, "test": 60}
 BENCH = {"resolution": 32, "types": 14, "exemplars": 4, "queries": 3}
 EDITS = [edit for family in programs().values() for edit in family]
@@ -83,7 +85,7 @@ def test_local_edits_keep_the_rest_of_the_picture():
     for family in ("colour", "texture", "replacement", "removal", "size", "deformation"):
         for edit in programs()[family][:10]:
             pair = draw_pair(rng, edit, "train", 32, unseen=False)
-            # a big thing of radius 7.5 x 1.35 is 20.3 of 32 units across, 1.12 times as much as a star, plus a soft edge
+            # a big thing of radius 7.5 x 1.35 is 20.3 of 32 units across, a star 1.12 times as much, plus a soft edge
             assert pair.mask.mean() < 24**2 / 32**2, edit.id
 
 
@@ -100,6 +102,16 @@ def test_rendering_known_pixels():
     negative = render(Scene("sunrise", scene.things, style="negative"), 32)
     np.testing.assert_allclose(negative.astype(int), 255 - pixels.astype(int), atol=1)
     assert render(scene, 64).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(("form", "across", "down"), [("", 1, 1), ("stretched", 0.6, 1.25), ("flattened", 1.25, 0.6)])
+def test_a_deformed_box_has_the_extent_of_its_form(form, across, down):
+    scenes = (Scene("sunrise", things) for things in ((Thing("box", "red", "top left", form=form, radius=6.5),), ()))
+    box, empty = (render(scene, 64).astype(int) for scene in scenes)
+    covered = np.abs(box - empty).max(-1) > 60  # about half of the difference to the background
+    # half a side is 0.88 of the radius, and a unit is two pixels
+    assert covered.any(0).sum() == pytest.approx(2 * 2 * 0.88 * 6.5 * across, abs=2)
+    assert covered.any(1).sum() == pytest.approx(2 * 2 * 0.88 * 6.5 * down, abs=2)
 
 
 def test_captions_say_what_is_seen():
@@ -203,6 +215,21 @@ def test_bench_arithmetic_and_families(pairs):
     assert Counter(side for side, _, _ in pairs) == {"train": 14 * 4, "test": 14 * 3}
     assert {p.edit.family for _, _, p in pairs} == set(FAMILIES)
     assert len({p.before.digest for _, _, p in pairs}) == len(pairs), "no scene twice"
+
+
+def test_the_evaluation_bench_has_enough_queries_of_every_family():
+    """On which learning curves are read: at least 20 distinct queries a family, one exemplar each."""
+    section = read_config(ROOT / "config" / "foundations.yaml").bench.model_dump()
+    assert section["exemplars"] == 1
+    asked = [pair for side, _, pair in bench_pairs(section, 3, frozenset()) if side == "test"]
+    assert len({pair.before.digest for pair in asked}) == len(asked) >= 200
+    assert min(Counter(pair.edit.family for pair in asked)[family] for family in FAMILIES) >= 20
+
+
+def test_held_out_pairs_have_many_instructions():
+    rows = list(triplet_rows("test", 1000, 0, 16, set()))
+    instructions = {row["edit_prompt"] for row in rows}
+    assert len(instructions) >= 575, "as many as retrieval was measured among in the world's first version"
 
 
 def test_masks_and_texts_of_the_tree(tmp_path):
