@@ -6,20 +6,27 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+FOUNDATIONS := clip vae text_to_image ip2p prompt_diffusion prompt_diffusion_edits
 # The rules of the workflow and the tests call `python` and `snakemake`: they are to find those of .venv. A user's wish
 # for no bytecode is set aside here: each of a run's many short jobs would compile torch and transformers anew.
 RUN = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test trunks bench docs lint format lock clean
+.PHONY: help setup reproduce foundations test trunks bench docs lint format lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) trunks ## install the locked packages and this project into .venv, fetch LPIPS's weights into the cache
 
-reproduce: $(INSTALLED) ## the whole run, from nothing to results/table1.csv, on all cores
+reproduce: $(INSTALLED) ## the whole run, on all cores: results/table1.csv
 	@$(RUN) snakemake --cores all $(ARGS)
+
+foundations: $(INSTALLED) ## make the pinned weights of foundations/ anew (hours): results/foundations/packed
+	@$(RUN) snakemake --cores all --configfile config/foundations.yaml $(ARGS) -- results/foundations/bench $(FOUNDATIONS:%=results/foundations/weights/%)
+	@$(RUN) python benchmarks/learning_curve.py --weights results/foundations/weights/ip2p --bench results/foundations/bench
+	@$(RUN) python -m editclip.packed --weights $(foreach name,$(FOUNDATIONS),$(name)=results/foundations/weights/$(name)) \
+		--triplets results/foundations/triplets --out results/foundations/packed
 
 test: $(INSTALLED) trunks ## all tests, two processes at a time
 	@$(RUN) python -m pytest -n 2 $(ARGS)

@@ -26,7 +26,7 @@ def parsed(name: str) -> dict[str, Any]:
     return read_whole(ROOT / "config" / name)
 
 
-def loaded(name: str = "micro.yaml") -> dict[str, Any]:
+def loaded(name: str = "foundations.yaml") -> dict[str, Any]:  # which trains everything
     return copy.deepcopy(parsed(name))
 
 
@@ -132,7 +132,7 @@ def test_a_missing_or_misspelt_key_is_named(place: tuple[Any, ...]) -> None:
         ({"weights": {"ip2p": {"from": {"text_to_image": "vea"}}}}, ["weights.ip2p.from", '"vea"', '"vae"?']),
         (
             {"weights": {"text_to_image": {"from": {"vae": "ip2p"}}}},
-            ["weights.text_to_image.from", "starts from itself", "text_to_image → ip2p → text_to_image"],
+            ["weights.ip2p.from", "starts from itself", "ip2p → text_to_image → ip2p"],
         ),
         (
             {"tables": {"table1": {"rows": ["ip2p", "editclip", "editclp"]}}},
@@ -231,8 +231,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
 
 
 def test_merge_keys_may_be_overridden() -> None:
-    config = read_yaml(ROOT / "config/micro.yaml")
-    assert config["weights"]["vae"]["recipe"]["warmup_steps"] == 20
+    config = read_yaml(ROOT / "config/foundations.yaml")
+    vae, unet = (config["weights"][name]["recipe"] for name in ("vae", "text_to_image"))
+    assert vae["ema_decay"] is None and unet["ema_decay"] == 0.999 and vae["schedule"] == unet["schedule"]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
         ),
         (MICRO, "editor: baselines.ip2p", "editor: baselines.ipp2", ["baselines.ipp2", "baselines.ip2p"]),
         (SMOKE, "guidance_scale: 7.5,", "guidance_scal: 7.5,", ["guidance_scal", "guidance_scale"]),
-        (SMOKE, "like: micro.yaml", "like: mikro.yaml", ["config/smoke.yaml", "like", "mikro.yaml"]),
+        (SMOKE, "like: foundations.yaml", "like: fundations.yaml", ["config/smoke.yaml", "like", "fundations.yaml"]),
         (
             SMOKE,
             "bench: {types: 4,",

@@ -1,0 +1,99 @@
+"""The pinned weights: made by `make foundations`, taken by the micro run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from workflow_project import ROOT, Project, checkout
+
+from editclip.config.tree import read_config
+from editclip.packed import is_packed
+from editclip.storage import path_digest
+
+MICRO, FOUNDATIONS = "config/micro.yaml", "config/foundations.yaml"
+SHARE = 50  # part of the steps, and of the training data
+
+
+def cut() -> dict[str, Any]:
+    """An overlay that makes the run of the foundations `SHARE` times shorter."""
+    config = read_config(ROOT / FOUNDATIONS)
+    trained = {name: entry.recipe["steps"] for name, entry in config.weights.items() if entry.source == "train"}
+    return {
+        "weights": {
+            name: {"recipe": {"steps": steps // SHARE, "warmup_steps": 2, "log_every": 10}}
+            for name, steps in trained.items()
+        },
+        "triplets": {"train": config.triplets.train // SHARE, "validation": 64, "test": 8},
+        "bench": {"types": 10, "queries": 1},
+    }
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A checkout in which `make foundations`, cut short, has run; what it printed is in the file `printed`."""
+    project = checkout(tmp_path_factory.mktemp("foundations"))
+    (project.folder / "cut.yaml").write_text(yaml.safe_dump(cut()))
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = ["make", "foundations", "INSTALLED=", f"ARGS=--configfile {FOUNDATIONS} cut.yaml"]
+    done = subprocess.run(command, cwd=project.folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
+    (project.folder / "printed").write_text(done.stdout)
+    return project
+
+
+def test_make_foundations_packs_what_a_config_can_pin(made: Project) -> None:
+    packed = made.folder / "results" / "foundations" / "packed"
+    names = sorted(folder.name for folder in packed.iterdir() if folder.is_dir())
+    assert names == ["clip", "ip2p", "prompt_diffusion", "prompt_diffusion_edits", "text_to_image", "vae"]
+    printed = dict(re.findall(r"^(\w+): sha256: (\w+)$", (made.folder / "printed").read_text(), flags=re.MULTILINE))
+    assert printed == {name: path_digest(packed / name) for name in names}
+    for folder in map(packed.joinpath, names):
+        assert is_packed(folder)
+        assert (folder / "logs" / "metrics.jsonl").is_file() and (folder / "provenance.json").is_file()
+    curve = pd.read_csv(packed / "ip2p" / "logs" / "learning_curve.csv").set_index(["step", "family"])
+    assert curve.loc[(-1, "all"), "closer"].item() > 0.9, "the ground truth through the VAE"
+    last = curve.loc[(read_config(ROOT / FOUNDATIONS).weights["ip2p"].recipe["steps"] // SHARE, "all")]
+    assert len(last) == 3 and last[["closer", "psnr_inside", "psnr_background", "sharpness", "detail"]].notna().all(
+        axis=None
+    )
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return checkout(tmp_path_factory.mktemp("fresh"))
+
+
+def refusal(project: Project) -> str:
+    """What a dry run of the micro run says when it refuses to begin."""
+    done = project.snakemake("-n", "--configfile", MICRO, check=False)
+    assert done.returncode != 0
+    (line,) = (line for line in done.stderr.splitlines() if "error: " in line)
+    return line
+
+
+def test_the_micro_run_takes_the_foundations_and_trains_what_the_paper_trains(fresh: Project) -> None:
+    done = fresh.snakemake("-n", "--configfile", MICRO)
+    jobs = set(re.findall(r"^Job \d+: (.*)$", done.stdout + done.stderr, flags=re.MULTILINE))
+    assert {f"Fetching and checking {name}" for name in ("clip", "ip2p", "prompt_diffusion")} <= jobs
+    trained = {job for job in jobs if job.startswith("Training")}
+    assert trained == {"Training clip_matched", "Training editclip", "Training editclip_ip2p"}
+
+
+def test_a_foundation_that_was_tampered_with_is_refused_before_any_job(fresh: Project) -> None:
+    file = fresh.folder / "foundations" / "ip2p" / "unet" / "diffusion_pytorch_model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert "weights.ip2p.sha256: foundations/ip2p has the digest" in refusal(fresh)
+    file.write_bytes(content)
+
+
+def test_foundations_of_another_world_are_refused_before_any_job(fresh: Project) -> None:
+    module = "editclip/data/world_scene.py"
+    with fresh.edited(module, lambda text: text.replace("RADII = (6.5, 7.0,", "RADII = (6.0, 7.0,")):
+        assert "was trained in another world" in refusal(fresh)
