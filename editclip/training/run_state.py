@@ -113,7 +113,9 @@ class RunState:
         Raises:
             InputError: a loss is no longer finite, or the validation loss has risen for too long.
         """
-        line = {key: averaged(torch.stack([v[key] for v in self.totals]).mean()).item() for key in self.totals[0]}
+        # In single precision: a value may be half on one process and not on another that had no rows for it.
+        logged = {key: torch.stack([values[key].float() for values in self.totals]) for key in self.totals[0]}
+        line = {key: averaged(values.mean()).item() for key, values in logged.items()}
         self.totals.clear()
         if not math.isfinite(line["loss"]):
             raise InputError(f"training diverged: the loss is {line['loss']} at step {self.step}; lower learning_rate")
