@@ -26,8 +26,9 @@ from editclip.report import tables
 
 @pytest.fixture
 def config(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, Any]:
-    """The micro config with small batches and one LPIPS net, or those a test names, also written to config.yaml."""
+    """The micro config for the toy bench, small batches, one LPIPS net or those a test names; in config.yaml too."""
     config = yaml.safe_load((ROOT / "config" / "micro.yaml").read_text(encoding="utf-8"))
+    config["bench"] |= {"resolution": 32}  # as the toy bench
     config["metrics"] |= {"batch_size": 4}
     config["metrics"]["lpips"]["nets"] = list(getattr(request, "param", ["alex"]))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -219,7 +220,7 @@ def test_a_run_without_weights_is_refused_in_one_sentence(
     monkeypatch.chdir(tmp_path)
     known = arguments()
     start = known.index("--weights")
-    with pytest.raises(InputError, match="the weights clip are not in results/micro/weights/clip: give --weights"):
+    with pytest.raises(InputError, match="the weights clip are not in foundations/clip: give --weights"):
         score.main(known[:start] + known[start + 3 :])
     with pytest.raises(InputError, match=r'"clipp" \(did you mean "clip"\?\)'):
         score.main(arguments("--weights", f"clipp={tmp_path}"))
