@@ -23,6 +23,8 @@ import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from PIL import Image
+from torchvision.transforms.functional import to_pil_image, to_tensor
+from torchvision.utils import make_grid
 from tqdm import tqdm
 
 import editclip.patch_vae  # noqa: F401  # diffusers loads a class of ours only when its module is imported
@@ -35,7 +37,7 @@ from editclip.metrics.scores import Setting
 SETTINGS = ("2/1/1", "10/1/1", "10/2/1.2")
 MEANS = ("closer", "psnr", "psnr_inside", "psnr_background", "detail")
 BATCH = 32
-ENLARGED, GAP = 3, 6  # times, and pixels, of the picture
+ENLARGED = 3  # times, of the picture
 
 
 def one_sample_a_query(bench: Bench) -> list[Sample]:
@@ -83,18 +85,13 @@ def scored(bench: Bench, samples: list[Sample], images: Iterator[Image.Image]) -
 def pictures(bench: Bench, samples: list[Sample], made: Sequence[Sequence[Image.Image]]) -> Image.Image:
     """A row for the first query of each family: the query, its edit of each list of `made`, the ground truth."""
     families = [sample.family for sample in samples]
-    rows = []
-    for family in sorted(set(families)):
-        first = families.index(family)
-        shown = bench.image(samples[first].query), *(edits[first] for edits in made)
-        rows.append([*shown, bench.image(samples[first].ground_truth or "")])
-    side = ENLARGED * rows[0][0].width
-    sheet = Image.new("RGB", (len(rows[0]) * (side + GAP) - GAP, len(rows) * (side + GAP) - GAP), "white")
-    for down, row in enumerate(rows):
-        for across, image in enumerate(row):
-            large = image.resize((side, side), Image.Resampling.NEAREST)
-            sheet.paste(large, (across * (side + GAP), down * (side + GAP)))
-    return sheet
+    shown: list[Image.Image] = []
+    for first in map(families.index, sorted(set(families))):
+        sample = samples[first]
+        shown += [bench.image(sample.query), *(edits[first] for edits in made), bench.image(sample.ground_truth or "")]
+    grid = make_grid([to_tensor(image) for image in shown], nrow=len(made) + 2, pad_value=1)
+    sheet = to_pil_image(grid)
+    return sheet.resize((ENLARGED * sheet.width, ENLARGED * sheet.height), Image.Resampling.NEAREST)
 
 
 def summary(scores: pd.DataFrame) -> dict[str, float]:

@@ -44,7 +44,7 @@ def test_refused_in_one_sentence(fresh: Project, config: str, old: str, new: str
 
 
 def test_a_benchmark_that_is_not_there_is_refused_before_any_job(fresh: Project) -> None:
-    for name in ("clip", "ip2p", "editclip", "editclip_ip2p"):
+    for name in ("editclip", "editclip_ip2p"):
         (fresh.folder / "results" / "micro" / "weights" / name).mkdir(parents=True)
     done = fresh.snakemake(
         "-n", "--configfile", "config/photographs.yaml", "--config", "bench={path: nowhere}", check=False

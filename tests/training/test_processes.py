@@ -29,11 +29,14 @@ from editclip.training.draws import Draws
 from editclip.training.loop import seeded
 
 WEIGHTS = {name: e for name, e in read_config(str(ROOT / "config/smoke.yaml")).weights.items() if e.source == "train"}
-FEW = {"steps": 4, "batch_size": 8, "log_every": 1, "validation_examples": 8, "validation_edits": 2}
+FEW = {
+    **{"steps": 4, "batch_size": 8, "log_every": 1, "precision": "fp32"},
+    **{"validation_examples": 8, "validation_edits": 2},
+}
 
 
 def recipe_of(name: str) -> dict[str, Any]:
-    """The smoke run's recipe of some weights, for a few steps."""
+    """The smoke run's recipe of some weights, for a few steps and in single precision."""
     recipe = WEIGHTS[name].recipe
     return {**recipe, **{key: value for key, value in FEW.items() if key in recipe}}
 
@@ -93,27 +96,45 @@ def curve(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (out / "logs" / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_two_processes_learn_what_one_learns(triplets: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def made(triplets: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Path]]:
+    """Weights by name, of one process and of two; those of two start from those of one."""
+    folder = tmp_path_factory.mktemp("made")
     made: dict[int, dict[str, Path]] = {}
     for world in (1, 2):
-        made[world] = {name: tmp_path / f"{name}-{world}" for name in WEIGHTS}
+        made[world] = {name: folder / f"{name}-{world}" for name in WEIGHTS}
         calls = [
-            arguments(
-                WEIGHTS[name].kind,
-                recipe_of(name),
-                triplets,
-                {role: made[1][start] for role, start in WEIGHTS[name].starts_from.items()},
-                made[world][name],
-            )
+            arguments(WEIGHTS[name].kind, recipe_of(name), triplets, starts_of(name, made[1]), made[world][name])
             for name in in_order()
         ]
-        run(world, calls, tmp_path / f"cache-{world}")
+        run(world, calls, folder / f"cache-{world}")
+    return made
+
+
+def starts_of(name: str, made: dict[str, Path]) -> dict[str, Path]:
+    return {role: made[start] for role, start in WEIGHTS[name].starts_from.items()}
+
+
+def test_two_processes_learn_what_one_learns(made: dict[int, dict[str, Path]]) -> None:
     for name in WEIGHTS:
         one, two = (curve(made[world][name]) for world in (1, 2))
         assert len(one) == len(two) == recipe_of(name)["steps"]
-        rounding = {"fp32": 5e-4, "bf16": 0.02}[recipe_of(name)["precision"]]
         for alone, shared in zip(one, two, strict=True):
-            assert shared == pytest.approx(alone, rel=rounding, abs=rounding / 100), name
+            # the VAE's sharpness, a ratio of variances of small differences, enlarges the rounding
+            ratios = {key: (alone.pop(key), shared.pop(key)) for key in set(alone) & {"validation/sharpness"}}
+            assert shared == pytest.approx(alone, rel=1e-4, abs=1e-6), name
+            assert all(b == pytest.approx(a, rel=1e-3) for a, b in ratios.values())
+
+
+def test_two_processes_learn_in_half_precision(
+    triplets: Path, made: dict[int, dict[str, Path]], tmp_path: Path
+) -> None:
+    """LPIPS is half there on the process that has rows for it, and single on the other, which has none."""
+    name, out = "editclip_ip2p", tmp_path / "half"
+    recipe = {**recipe_of(name), "precision": "bf16"}
+    run(2, [arguments(WEIGHTS[name].kind, recipe, triplets, starts_of(name, made[1]), out)], tmp_path / "cache")
+    for single, half in zip(curve(made[1][name]), curve(out), strict=True):
+        assert half == pytest.approx(single, rel=0.02)  # bf16 has 8 bits: 0.4 % a rounding
 
 
 def _learn(rank: int, world: int, ports: list[int], calls: list[list[str]], folder: Path) -> None:
