@@ -135,7 +135,7 @@ def test_a_missing_or_misspelt_key_is_named(place: tuple[Any, ...]) -> None:
             ["weights.ip2p.from", "starts from itself", "ip2p → text_to_image → ip2p"],
         ),
         (
-            {"tables": {"table1": {"rows": ["ip2p", "editclip", "editclp"]}}},
+            {"tables": {"table1": {"rows": ["ip2p", "editclip", "editclp", "round_trip"]}}},
             ["tables.table1.rows", '"editclp"', '"editclip"?'],
         ),
         ({"methods": {"a": {"like": "ip2q"}}}, ["methods.a.like", "'ip2q'", 'did you mean "ip2p"']),

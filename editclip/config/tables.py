@@ -14,29 +14,47 @@ class Bar(Section):
     at_least: Number | None = None
     """the smallest value that meets the bar"""
     at_most: Number | None = None
-    """the largest value that meets the bar; one of the two"""
+    """the largest value that meets the bar; one of the two, or both"""
 
     @model_validator(mode="after")
-    def _one_bound(self) -> Self:
-        if (self.at_least is None) == (self.at_most is None):
-            raise ValueError("a bar is either at_least or at_most some number; give one of them")
+    def _bounds(self) -> Self:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("a bar is at_least some number, at_most some number or both; give one of them")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError(
+                f"a bar of at_least {self.at_least:g} and at_most {self.at_most:g} can't be met; swap them"
+            )
         return self
 
     def met(self, value: float) -> bool:
         """Whether `value` meets the bar."""
-        return value >= self.at_least if self.at_least is not None else value <= (self.at_most or 0)
+        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
 
     def __str__(self) -> str:
-        return f"at most {self.at_most:g}" if self.at_least is None else f"at least {self.at_least:g}"
+        bounds = {"at least": self.at_least, "at most": self.at_most}
+        return ", ".join(f"{name} {bound:g}" for name, bound in bounds.items() if bound is not None)
+
+
+class FamilyBar(Section):
+    """What every family of edits has to reach: a family misses it if even the upper end of its interval does."""
+
+    at_least: Number
+    """the smallest upper end that meets the bar"""
+    hard: Distinct[Text]
+    """families that were declared hard beforehand, which the bar spares"""
 
 
 class MetricBar(Bar):
-    """A bar for the mean of a metric over the whole bench."""
+    """A bar for the mean of a metric over the whole bench, or for its difference from another row's."""
 
     metric: Name
     """as the scores call it, such as closer or ec2ec"""
     rows: Distinct[Text]
     """the rows that it was set for"""
+    minus: Text | None = None
+    """the row whose value is subtracted, sample by sample; null = none, the bar is for the mean itself"""
+    families: FamilyBar | None = None
+    """what the mean of each family has to reach; null = families have no bar"""
 
 
 class EncoderBar(Bar):
@@ -67,20 +85,22 @@ class TableDeclaration(Section):
     def _names_are_rows(self) -> Self:
         named = {"reference": [self.reference] if self.reference else []}
         named |= {f"bars[{i}].rows": bar.rows for i, bar in enumerate(self.bars)}
+        named |= {f"bars[{i}].minus": [bar.minus] for i, bar in enumerate(self.bars) if bar.minus}
         for key, names in named.items():
             for name in names:
                 if name not in self.rows:
                     known = ", ".join(self.rows)
                     raise ValueError(f'{key} names "{name}", which is no row of the table; its rows: {known}')
-        barred = [(bar.metric, row) for bar in self.bars for row in bar.rows]
-        for metric, row in barred:
-            if barred.count((metric, row)) > 1:
-                raise ValueError(f"bars has two bars for {metric} of {row}; keep one")
+        barred = [(bar.metric, bar.minus, row) for bar in self.bars for row in bar.rows]
+        for metric, minus, row in barred:
+            if barred.count((metric, minus, row)) > 1:
+                from_what = f", from {minus}" if minus else ""
+                raise ValueError(f"bars has two bars for {metric} of {row}{from_what}; keep one")
         return self
 
     def bar(self, metric: str, row: str) -> MetricBar | None:
         """The bar for a metric's mean in a row, if there is one."""
-        return next((bar for bar in self.bars if bar.metric == metric and row in bar.rows), None)
+        return next((b for b in self.bars if b.metric == metric and b.minus is None and row in b.rows), None)
 
 
 class TableMethod(Section):

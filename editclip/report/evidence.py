@@ -2,7 +2,8 @@
 
 The claims follow from the rows: every method that is conditioned on something has to beat its controls and to come
 closer to the ground truth than the unedited query. The bars, and whether claims about representations belong to this
-table, are the declaration's.
+table, are the declaration's. A claim about edits speaks of more types than those of the bench: where it has two or
+more, intervals are over types drawn like these, each with all its samples.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,15 +13,18 @@ from typing import Any
 import pandas as pd
 
 from editclip import stats
-from editclip.config.tables import Bar, EncoderBar, Table, TableDeclaration, TableMethod
+from editclip.config.tables import Bar, EncoderBar, MetricBar, Table, TableDeclaration, TableMethod
 from editclip.errors import InputError, nearest
 from editclip.report.columns import column
 from editclip.report.files import read_numbers
 from editclip.report.results import RunResults
 from editclip.report.summary import differences, long_scores
 
-COLUMNS = ("group", "claim", "estimate", "low", "high", "n", "bar", "met", "note")
+COLUMNS = ("group", "claim", "family", "estimate", "low", "high", "n", "bar", "met", "note")
 COPY = "baselines.copy_query"
+ABOVE_COPY = ("ec2ec", "psnr", "psnr_inside", "detail")  # metrics on which a method has to beat the unedited query
+ABOVE_SHUFFLED = ("ec2ec", "psnr")  # and those on which it has to beat itself with exemplars of other edit types
+HELD = "Held against a bar"
 CLOSER = "closer"  # the metric that is a share of outputs
 MEASURES = {
     "retrieval_edit": "An edit's nearest instruction is one of its own wordings",
@@ -69,14 +73,13 @@ def _held_against(bar: Bar | None, value: float) -> Claim:
 def controls_of(method: TableMethod, rows: Mapping[str, TableMethod]) -> list[tuple[str, tuple[str, ...]]]:
     """The controls that a method has to beat, and on which metrics.
 
-    The copy of the query, on what happens inside the mask; and the same method with the same options and weights, fed
-    exemplars of other edit types, on the exemplar's edit and on the ground truth.
+    The copy of the query; and the same method with the same options and weights, fed exemplars of other edit types.
     """
     copies = [name for name, row in rows.items() if row.editor == COPY]
     shuffled = [
         name for name, row in rows.items() if row.exemplars == "shuffled" and method.differs_in_exemplars_alone(row)
     ]
-    return [*((name, ("psnr_inside",)) for name in copies), *((name, ("ec2ec", "psnr")) for name in shuffled)]
+    return [*((name, ABOVE_COPY) for name in copies), *((name, ABOVE_SHUFFLED) for name in shuffled)]
 
 
 def editing_claims(
@@ -94,49 +97,79 @@ def editing_claims(
         InputError: a bar is set for a metric that was not scored.
     """
     metrics = list(results.scores["metric"].unique())
-    barred = [bar.metric for bar in declaration.bars]
-    for metric in barred:
+    for metric in (bar.metric for bar in declaration.bars):
         if metric not in metrics:
             raise InputError(f'a bar is set for the metric "{metric}", which was not scored{nearest(metric, metrics)}')
     rivals = [name for name, method in results.methods.items() if not method.control]
-    compared = [
+    above = [
         (name, control, metric)
         for name in rivals
         for control, of in controls_of(results.methods[name], results.methods)
         for metric in of
     ]
+    barred = [(bar, (row, bar.minus, bar.metric)) for bar in declaration.bars if bar.minus for row in bar.rows]
+    compared = [*above, *(names for _, names in barred)]
     found = differences(long_scores(results), settings, compared).to_dict("records")
-    claims = [_difference(row, *names) for row, names in zip(found, compared, strict=True)]
-    for metric in dict.fromkeys([CLOSER, *barred]):
+    claims = [_above(row, *names) for row, names in zip(found, above, strict=False)]
+    for metric in dict.fromkeys([CLOSER, *(bar.metric for bar in declaration.bars if not bar.minus)]):
         claims += _means(summary[summary["metric"] == metric], metric, declaration, rivals if metric == CLOSER else [])
+    claims += [_from(row, bar, *names) for row, (bar, names) in zip(found[len(above) :], barred, strict=True)]
     return [claim for claim in claims if pd.notna(claim["estimate"])]
 
 
-def _difference(row: Mapping[Any, Any], method: str, control: str, metric: str) -> Claim:
-    return {
-        "group": "Above its controls",
-        "claim": f"{column(metric).label}: {method} above {control}",
-        "estimate": row["diff"], "low": row["low"], "high": row["high"], "n": row["n"],
-        "bar": "interval above 0", "met": _yes(row["low"] > 0) if pd.notna(row["low"]) else "",
-    }  # fmt: skip
+def _difference(row: Mapping[Any, Any]) -> Claim:
+    return {"estimate": row["diff"], "low": row["low"], "high": row["high"], "n": row["n"]}
+
+
+def _above(row: Mapping[Any, Any], method: str, control: str, metric: str) -> Claim:
+    """That a method beats a control."""
+    claim = {"group": "Above its controls", "claim": f"{column(metric).label}: {method} above {control}"}
+    met = _yes(row["low"] > 0) if pd.notna(row["low"]) else ""
+    return claim | _difference(row) | {"bar": "interval above 0", "met": met}
+
+
+def _from(row: Mapping[Any, Any], bar: MetricBar, method: str, other: str, metric: str) -> Claim:
+    """That a method differs from another row by what a bar allows."""
+    claim = {"group": HELD, "claim": f"{column(metric).label}: {method} minus {other}"}
+    return claim | _difference(row) | _held_against(bar, row["diff"])
 
 
 def _means(summary: pd.DataFrame, metric: str, declaration: TableDeclaration, always: list[str]) -> Iterator[Claim]:
-    """The mean of a metric, of the whole bench for the rows with a bar, and by family too for those of `always`."""
+    """The mean of a metric, of the whole bench for the rows with a bar or in `always`, and of their families.
+
+    Families are shown where they have a bar, and for the rows of `always`.
+    """
     bars = {name: declaration.bar(metric, name) for name in declaration.rows}
-    for name in (name for name, bar in bars.items() if bar or name in always):
-        scopes = ("all", "family") if name in always else ("all",)
-        rows = summary[(summary["method"] == name) & summary["scope"].isin(scopes)]
+    for name, bar in ((name, bar) for name, bar in bars.items() if bar or name in always):
+        by_family = name in always or (bar is not None and bar.families is not None)
+        rows = summary[
+            (summary["method"] == name) & summary["scope"].isin(("all", "family") if by_family else ("all",))
+        ]
         for row in rows.to_dict("records"):
-            whole = row["scope"] == "all"
-            claim = {"estimate": row["mean"], "low": row["low"], "high": row["high"], "n": row["n"]}
-            where = "" if whole else f" ({row['scope_value']})"
+            low, high = _bounds(row)
+            claim = {"claim": name, "estimate": row["mean"], "n": row["n"], "family": row["scope_value"]}
             if metric == CLOSER:  # the t interval knows no bounds, a share has them
-                claim |= {"low": max(row["low"], 0.0), "high": min(row["high"], 1.0)}
-                claim |= {"group": "Closer to the ground truth than the query", "claim": f"{name}{where}"}
+                claim |= {"group": "Closer to the ground truth than the query"}
+                claim |= {"low": max(low, 0.0), "high": min(high, 1.0)}
             else:
-                claim |= {"group": "Held against a bar", "claim": f"{column(metric).label}: {name}{where}"}
-            yield claim | _held_against(bars[name] if whole else None, row["mean"])
+                claim |= {"group": HELD, "claim": f"{column(metric).label}: {name}", "low": low, "high": high}
+            whole = row["scope"] == "all"
+            yield claim | (_held_against(bar, row["mean"]) if whole else _family_held_against(bar, claim))
+
+
+def _bounds(row: Mapping[Any, Any]) -> tuple[float, float]:
+    """The interval of a mean: over types, where there are two or more."""
+    over = "_types" if pd.notna(row["low_types"]) else ""
+    return row[f"low{over}"], row[f"high{over}"]
+
+
+def _family_held_against(bar: MetricBar | None, claim: Claim) -> Claim:
+    if bar is None or bar.families is None:
+        return {}
+    if claim["family"] in bar.families.hard:
+        return {"note": "declared hard"}
+    met = _yes(claim["high"] >= bar.families.at_least) if pd.notna(claim["high"]) else ""
+    return {"bar": f"interval reaches {bar.families.at_least:g}", "met": met}
 
 
 def _yes(met: bool) -> str:

@@ -109,7 +109,9 @@ def overall(full: pd.DataFrame, methods: Mapping[str, Look], metrics: Sequence[s
     return figure
 
 
-def by_scope(full: pd.DataFrame, methods: Mapping[str, Look], scope: str, metrics: Sequence[str]) -> Figure:
+def by_scope(
+    full: pd.DataFrame, methods: Mapping[str, Look], scope: str, metrics: Sequence[str], most: int | None = None
+) -> Figure:
     """Mean and interval per edit type or family: one panel per metric, one band per type, in it one line per method.
 
     Bands are sorted by the mean of the methods (not the controls) in the first metric, the hardest on top. Controls
@@ -120,6 +122,7 @@ def by_scope(full: pd.DataFrame, methods: Mapping[str, Look], scope: str, metric
         methods: what `looks` gives.
         scope: "type" or "family".
         metrics: the panels, in order.
+        most: draw no more bands than these, the hardest; None = all.
 
     Raises:
         InputError: the table lacks one of the metrics in that scope.
@@ -131,6 +134,7 @@ def by_scope(full: pd.DataFrame, methods: Mapping[str, Look], scope: str, metric
     first = shown[(shown["metric"] == metrics[0]) & shown["method"].isin(rivals)].groupby("scope_value")["mean"].mean()
     values = [str(v) for v in first.sort_values(ascending=column(metrics[0]).better >= 0, kind="stable").index]
     values += [v for v in shown["scope_value"].unique() if v not in values]  # what no method has, a control may
+    shown, values = shown[shown["scope_value"].isin(values[:most])], values[:most]
     lanes = {m: (len(rivals) if look.control else rivals.index(m)) for m, look in methods.items()}
     step = 1 / (max(lanes.values()) + 1.8)
     size = (2.2 + 3.6 * len(metrics), 1.3 + 0.135 * len(values) / step)

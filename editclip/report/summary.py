@@ -87,6 +87,8 @@ def summarise(
 def differences(scores: pd.DataFrame, settings: stats.Settings, wanted: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
     """Paired differences over the whole bench, one row for each of `wanted`: columns diff, low, high, p and n.
 
+    Bounds are over types drawn like these where there are two or more, else over the exemplars and queries of the one.
+
     Args:
         scores: what `long_scores` gives.
         settings: of the bootstrap, whose draws are those of `summarise`.
@@ -97,8 +99,9 @@ def differences(scores: pd.DataFrame, settings: stats.Settings, wanted: Sequence
         return pd.DataFrame(np.nan, range(len(wanted)), list(stats.Paired._fields))
     values, samples = _by_sample(valid)
     ours, theirs = (values.reindex(columns=[(names[side], names[2]) for names in wanted]).to_numpy() for side in (0, 1))
-    weights = stats.draws(samples, settings.resamples, settings.seed, types=False)
-    freedom = stats.degrees_of_freedom(ours - theirs, samples, types=False)
+    types = samples["type"].nunique() > 1
+    weights = stats.draws(samples, settings.resamples, settings.seed, types=types)
+    freedom = stats.degrees_of_freedom(ours - theirs, samples, types=types)
     return pd.DataFrame(stats.paired(ours, theirs, weights, settings.level, freedom)._asdict())
 
 

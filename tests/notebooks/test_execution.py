@@ -247,12 +247,12 @@ def test_training_curves_part_losses_units_and_single_values() -> None:
     assert ends["Held out"].tolist() == ["loss 1.5, recall at 1 0.2, psnr 30"]
 
 
-EVIDENCE = "claim,group,estimate,low,high,n,bar,met,note\n"
+EVIDENCE = "claim,group,family,estimate,low,high,n,bar,met,note\n"
 
 
 def test_evidence_shows_value_interval_bar_and_verdict(tmp_path: Path) -> None:
     path = tmp_path / "evidence.csv"
-    path.write_text(EVIDENCE + "a <b>,One,0.3,0.25,0.411,168,> 0.1,yes,paired\nc,One,-2,,,,,no,\nd,Two,,,,,> 3,,\n")
+    path.write_text(EVIDENCE + "a <b>,One,,0.3,0.25,0.411,168,> 0.1,yes,paired\nc,One,,-2,,,,,no,\nd,Two,,,,,,> 3,,\n")
     html = evidence_table.evidence_html(path, 0.95)
     for text in ("a &lt;b&gt;<small>paired</small>", "<b>0.300</b> <small>[0.250, 0.411]</small>", "168", "&gt; 0.1"):
         assert text in html
@@ -260,7 +260,17 @@ def test_evidence_shows_value_interval_bar_and_verdict(tmp_path: Path) -> None:
     assert html.count('class="group"') == 2 and html.count('class="open"') == 1
 
 
-@pytest.mark.parametrize(("row", "said"), [("a,b,0.3,,,,,perhaps,", "use yes, no"), ("a,b,x,,,,,yes,", "no number")])
+def test_families_are_folded_under_their_claim_lowest_first(tmp_path: Path) -> None:
+    path = tmp_path / "evidence.csv"
+    rows = ["a,One,,0.8,0.7,0.9,24,,yes,", "a,One,style,0.9,,,8,,yes,", "a,One,size,0.2,,,8,,no,", "b,One,,1,,,24,,,"]
+    path.write_text(EVIDENCE + "\n".join(rows) + "\n")
+    html = evidence_table.evidence_html(path, 0.95)
+    folded = html[html.index("<details>") : html.index("</details>")]
+    assert "2 families, not met: size" in folded and folded.index(">size<") < folded.index(">style<")
+    assert html.index("<b>0.800</b>") < html.index("<details>") < html.index("<b>1.000</b>")
+
+
+@pytest.mark.parametrize(("row", "said"), [("a,b,,0.3,,,,,perhaps,", "use yes, no"), ("a,b,,x,,,,,yes,", "no number")])
 def test_evidence_that_says_nothing_is_refused(tmp_path: Path, row: str, said: str) -> None:
     path = tmp_path / "evidence.csv"
     path.write_text(EVIDENCE + row + "\n")
@@ -272,7 +282,7 @@ def test_the_report_shows_the_evidence_of_a_table_below_it(run: Path, tmp_path: 
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     path = copy / "tables" / "table1" / "evidence.csv"
     assert "No claim" not in page.page(copy, copy / "report.html")
-    path.write_text(EVIDENCE + "a,b,1.25,,,,,yes,\n")
+    path.write_text(EVIDENCE + "a,b,,1.25,,,,,yes,\n")
     html = page.page(copy, copy / "report.html")
     assert (
         html.index('id="table1"')

@@ -50,8 +50,10 @@ def test_paired_differences_of_own_and_foreign_exemplars_and_of_the_copy(claims:
     expected = {
         "EC2EC: editclip above shuffled-editclip": 0.3 - 0.1 + 0.05,
         "PSNR: editclip above shuffled-editclip": 10 * (0.3 - 0.1 + 0.05),
-        "PSNR inside: editclip above copy_query": 0.3 + 0.05,
-        "PSNR inside: ip2p above copy_query": 0.2 + 0.05,
+        **{f"{name}: editclip above copy_query": 0.3 + 0.05 for name in ("EC2EC", "PSNR inside")},
+        **{f"{name}: ip2p above copy_query": 0.2 + 0.05 for name in ("EC2EC", "PSNR inside")},
+        "PSNR: editclip above copy_query": 10 * (0.3 + 0.05),
+        "PSNR: ip2p above copy_query": 10 * (0.2 + 0.05),
     }
     found = claims[claims["group"] == "Above its controls"]
     assert found["estimate"].to_dict() == pytest.approx(expected)
@@ -59,13 +61,49 @@ def test_paired_differences_of_own_and_foreign_exemplars_and_of_the_copy(claims:
     assert set(found["n"]) == {18}
 
 
+def closer(claims: pd.DataFrame) -> pd.DataFrame:
+    """The claims about closeness, indexed by row and family ("" = the whole bench)."""
+    found = claims[claims["group"].str.startswith("Closer")].fillna({"family": ""})
+    return found.set_index("family", append=True)
+
+
 def test_shares_have_intervals_within_bounds_and_only_the_whole_has_a_bar(claims: pd.DataFrame) -> None:
-    found = claims[claims["group"].str.startswith("Closer")]
-    assert found.loc["editclip", "estimate"] == pytest.approx(0.3 + 0.05 + 0.01 * 8.5)  # mean of 18 samples
-    assert found.loc["editclip", "met"] == "no"
-    assert {"editclip (global)", "editclip (colour)", "ip2p (addition)"} <= set(found.index)
+    found = closer(claims)
+    assert found.loc[("editclip", ""), "estimate"] == pytest.approx(0.3 + 0.05 + 0.01 * 8.5)  # mean of 18 samples
+    assert found.loc[("editclip", ""), "met"] == "no"
+    assert {("editclip", "global"), ("editclip", "colour"), ("ip2p", "addition")} <= set(found.index)
     assert found["bar"].notna().sum() == 2
     assert found["low"].min() >= 0 and found["high"].max() <= 1
+
+
+def test_intervals_are_over_types(claims: pd.DataFrame) -> None:
+    """Type means of a row are 0.06 apart, so that three types have a standard error of 0.06/√3 and 2 degrees."""
+    found = closer(claims).loc[("editclip", "")]
+    half = 4.302653 * 0.06 / 3**0.5  # t quantile of 97.5 % with 2 degrees of freedom
+    assert found["estimate"] - found["low"] == pytest.approx(half, rel=0.1)  # 1,000 draws
+
+
+def test_a_family_misses_its_bar_with_the_upper_end_of_its_interval(run: Path) -> None:
+    """Of editclip, the families' means are 0.375, 0.435 and 0.495 and their intervals some hundredths wide."""
+    bar = {**BARS[0], "families": {"at_least": 0.5, "hard": ["colour"]}}
+    found = closer(made(run, bars=[bar])).loc["editclip"]
+    assert sorted(found["estimate"].drop("")) == pytest.approx([0.375, 0.435, 0.495])
+    judged = found.drop("").drop("colour")
+    assert (judged["met"] == (judged["high"] >= 0.5).map({True: "yes", False: "no"})).all()
+    assert set(judged["met"]) == {"yes", "no"} and set(judged["bar"]) == {"interval reaches 0.5"}
+    assert found.loc["colour", "note"] == "declared hard" and pd.isna(found.loc["colour", "met"])
+
+
+def test_a_bar_may_be_set_for_the_difference_from_another_row_as_a_range(run: Path) -> None:
+    bars = [
+        {"metric": "psnr_inside", "minus": "ip2p", "at_least": 0.05, "at_most": 0.15, "rows": ["editclip"]},
+        {"metric": "psnr_inside", "minus": "copy_query", "at_least": 0, "at_most": 0.1, "rows": ["editclip"]},
+    ]
+    found = made(run, bars=bars)
+    found = found[found["group"] == "Held against a bar"]
+    assert list(found.index) == ["PSNR inside: editclip minus ip2p", "PSNR inside: editclip minus copy_query"]
+    assert found["estimate"].tolist() == pytest.approx([0.1, 0.35])
+    assert found["met"].tolist() == ["yes", "no"] and found["bar"].iloc[0] == "at least 0.05, at most 0.15"
 
 
 def test_the_bar_of_retrieval_is_editclips(claims: pd.DataFrame) -> None:

@@ -67,7 +67,9 @@ BAR = {"metric": "ec2ec", "at_least": 0.5, "rows": ["ip2p"]}
     [
         ({"reference": "visii"}, 'declaration: reference names "visii", which is no row'),
         ({"bars": [BAR | {"rows": ["visii"]}]}, r'bars\[0\].rows names "visii"'),
-        ({"bars": [BAR | {"at_most": 1.0}]}, "either at_least or at_most"),
+        ({"bars": [BAR | {"at_most": 0.4}]}, "at_least 0.5 and at_most 0.4 can't be met"),
+        ({"bars": [{"metric": "ec2ec", "rows": ["ip2p"]}]}, "at_least some number, at_most some number or both"),
+        ({"bars": [BAR | {"minus": "visii"}]}, r'bars\[0\].minus names "visii"'),
         ({"bars": [BAR, BAR | {"at_least": 0.6}]}, "two bars for ec2ec of ip2p"),
         ({"bars": [BAR | {"atleast": 1}]}, "did you mean"),
         ({"rows": []}, "declaration.rows"),
