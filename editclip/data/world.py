@@ -6,9 +6,12 @@ program x object combinations never occurs in training or validation data; every
 from it, and the test split holds it in its natural share.
 """
 
+import contextlib
+import functools
 import hashlib
 import io
 import json
+import multiprocessing
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
@@ -30,6 +33,7 @@ from editclip.errors import InputError
 
 MODULE = "editclip.data.world"
 SPLITS = ("train", "validation", "test")  # of the triplets
+ROWS_AT_ONCE = 128  # that a process draws
 
 WEIGHTS = {  # share of training pairs: local edits are harder for models than global ones
     "colour": 0.15,
@@ -50,7 +54,30 @@ TYPES = (  # families of the benchmark's edit types, in the order in which they 
 GROUPS = {"style": "02", "background": "03", "compound": "03"}  # every other family is "01", local edits
 
 
-def triplet_rows(split: str, count: int, seed: int, resolution: int, seen: set[str]) -> Iterator[dict[str, Any]]:
+def _triplet(
+    split: str, seed: int, resolution: int, excluded: Set[str], row: int
+) -> tuple[dict[str, Any], tuple[str, str]]:
+    """A row of a split, and the digests of its images' pixels."""
+    catalogue = programs()
+    unseen = None if split == "test" else False
+    rng = random.Random(f"{seed}-{split}-{row}")
+    family = rng.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()))[0]
+    pair = draw_pair(rng, rng.choice(catalogue[family]), split, resolution, unseen=unseen, excluded=excluded)
+    values = {
+        "original_prompt": pair.before.caption,
+        "original_image": png(pair.pixels[0]),
+        "edit_prompt": rng.choice(pair.edit.wordings),
+        "edited_prompt": pair.after.caption,
+        "edited_image": png(pair.pixels[1]),
+        "edit_id": pair.edit.id,
+        "family": pair.edit.family,
+    }
+    return values, pair.digests
+
+
+def triplet_rows(
+    split: str, count: int, seed: int, resolution: int, seen: set[str], processes: int = 1
+) -> Iterator[dict[str, Any]]:
     """`count` rows of the split.
 
     Args:
@@ -59,32 +86,23 @@ def triplet_rows(split: str, count: int, seed: int, resolution: int, seen: set[s
         seed: row i of a split is drawn from this seed, the split and i.
         resolution: side of the images.
         seen: pixel digests; the held-out splits have none of them, the training split adds its own.
+        processes: how many draw; the rows are the same.
     """
-    catalogue = programs()
-    excluded = frozenset() if split == "train" else seen
-    unseen = None if split == "test" else False
-    for row in range(count):
-        rng = random.Random(f"{seed}-{split}-{row}")
-        family = rng.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()))[0]
-        pair = draw_pair(rng, rng.choice(catalogue[family]), split, resolution, unseen=unseen, excluded=excluded)
-        if split == "train":
-            seen.update(pair.digests)
-        yield {
-            "original_prompt": pair.before.caption,
-            "original_image": png(pair.pixels[0]),
-            "edit_prompt": rng.choice(pair.edit.wordings),
-            "edited_prompt": pair.after.caption,
-            "edited_image": png(pair.pixels[1]),
-            "edit_id": pair.edit.id,
-            "family": pair.edit.family,
-        }
+    excluded = frozenset() if split == "train" else frozenset(seen)
+    draw = functools.partial(_triplet, split, seed, resolution, excluded)
+    with multiprocessing.Pool(processes) if processes > 1 else contextlib.nullcontext() as pool:
+        drawn = pool.imap(draw, range(count), ROWS_AT_ONCE) if pool else map(draw, range(count))
+        for values, digests in drawn:
+            if split == "train":
+                seen.update(digests)
+            yield values
 
 
-def write_triplets(folder: Path, config: Mapping[str, Any], seed: int) -> None:
+def write_triplets(folder: Path, config: Mapping[str, Any], seed: int, processes: int = 1) -> None:
     """Write the splits of the config section `triplets`."""
     seen: set[str] = set()
     for split in SPLITS:
-        rows = triplet_rows(split, config[split], seed, config["resolution"], seen)
+        rows = triplet_rows(split, config[split], seed, config["resolution"], seen, processes)
         write_split(folder, split, rows, config[split])
 
 
@@ -178,7 +196,7 @@ def main() -> None:
     facts: dict[str, Any] = {"module": MODULE, "seed": seed, "force": arguments.force}
     with stage.output_folder(arguments.out, config=config, inputs=inputs, **facts) as folder:
         if arguments.what == "triplets":
-            write_triplets(folder, config, seed)
+            write_triplets(folder, config, seed, arguments.threads)
         else:
             excluded = pixel_digests(arguments.triplets) if arguments.triplets else set()
             write_bench(folder, config, seed, excluded)

@@ -159,11 +159,11 @@ def test_training_families_are_balanced():
         assert share[family] / 1000 == pytest.approx(weight, abs=0.05)
 
 
-def test_same_seed_same_bytes_other_seed_other_bytes(triplets, tmp_path):
-    small = {"resolution": 32, "train": 40, "validation": 10, "test": 10}
-    for name, seed in (("a", 7), ("b", 7), ("c", 8)):
+def test_same_seed_same_bytes_by_any_number_of_processes_other_seed_other_bytes(triplets, tmp_path):
+    small = {"resolution": 32, "train": 300, "validation": 10, "test": 10}
+    for name, seed, processes in (("a", 7, 1), ("b", 7, 2), ("c", 8, 1)):
         (tmp_path / name).mkdir()
-        write_triplets(tmp_path / name, small, seed)
+        write_triplets(tmp_path / name, small, seed, processes)
         write_bench(tmp_path / name, {**BENCH, "types": 2}, seed, frozenset())
     contents = []
     for name in "abc":

@@ -11,6 +11,7 @@ rule world_triplets:
         f"{RUN}/logs/world_triplets.log",
     conda:
         ENVIRONMENT
+    threads: 2  # processes that draw; every training waits for them
     params:
         config=as_json(CONFIG.triplets.model_dump(include=set(WorldSizes.model_fields))),
         seed=CONFIG.run.seed,
