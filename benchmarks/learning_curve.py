@@ -70,7 +70,7 @@ def round_trips(pipeline: Any, bench: Bench, samples: list[Sample]) -> Iterator[
         yield from pipeline.image_processor.postprocess(decoded)
 
 
-def scored(bench: Bench, samples: list[Sample], images: Iterator[Image.Image]) -> pd.DataFrame:
+def scored(bench: Bench, samples: Sequence[Sample], images: Iterator[Image.Image]) -> pd.DataFrame:
     """One row a sample: family and what the ground truth says of its image; NaN where it says nothing."""
     family = GroundTruthScores(Setting({}, bench, {}, BATCH, "cpu"))
     with tempfile.TemporaryDirectory() as folder:
@@ -79,12 +79,12 @@ def scored(bench: Bench, samples: list[Sample], images: Iterator[Image.Image]) -
             image.save(path)
         found = family.score(list(zip(samples, paths, strict=True)))
     values = [{name: np.nan if s.value is None else s.value for name, s in scores.items()} for scores in found]
-    return pd.DataFrame(values).assign(family=[sample.family for sample in samples])
+    return pd.DataFrame(values).assign(family=[sample.family or "" for sample in samples])
 
 
 def pictures(bench: Bench, samples: list[Sample], made: Sequence[Sequence[Image.Image]]) -> Image.Image:
     """A row for the first query of each family: the query, its edit of each list of `made`, the ground truth."""
-    families = [sample.family for sample in samples]
+    families = [sample.family or "" for sample in samples]
     shown: list[Image.Image] = []
     for first in map(families.index, sorted(set(families))):
         sample = samples[first]

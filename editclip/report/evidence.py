@@ -168,7 +168,7 @@ def _family_held_against(bar: MetricBar | None, claim: Claim) -> Claim:
         return {}
     if claim["family"] in bar.families.hard:
         return {"note": "declared hard"}
-    met = _yes(claim["high"] >= bar.families.at_least) if pd.notna(claim["high"]) else ""
+    met: str = _yes(claim["high"] >= bar.families.at_least) if pd.notna(claim["high"]) else ""
     return {"bar": f"interval reaches {bar.families.at_least:g}", "met": met}
 
 

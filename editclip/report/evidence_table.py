@@ -6,8 +6,8 @@ bar and n are shown as they are. The rows of a claim's families follow its own, 
 """
 
 from collections.abc import Mapping
-from itertools import groupby
 from html import escape
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
