@@ -36,7 +36,7 @@ ROWS, METRICS = 5, 6  # of the table of the false positives: methods compared wi
 # 32 to 60 samples a type. One type of 8 x 4 and 24 of 5 queries is the split that meets them all.
 BENCHES = {
     "TOP-Bench-X": [(10, 5)] * 15 + [(11, 5)] * 9 + [(8, 4)],
-    "micro": [(4, 3)] * 14,
+    "14 types, 4 × 3": [(4, 3)] * 14,
     "two types, 4 × 3": [(4, 3)] * 2,
     "one type, 10 × 5": [(10, 5)],
     "one type, 4 × 3": [(4, 3)],

@@ -169,7 +169,7 @@ def test_an_entry_is_like_another_but_for_what_it_says() -> None:
     assert (maps["recipe"].pop("tasks"), edits["recipe"].pop("tasks")) == ("maps", "edits") and maps == edits
     own, shuffled = (config.methods[name].model_dump() for name in ("editclip", "shuffled-editclip"))
     assert {k for k in own if own[k] != shuffled[k]} == {"exemplars", "seeds"}
-    assert own["editor"] == "editclip.method" and own["options"]["num_inference_steps"] == 2
+    assert own["editor"] == "editclip.method" and own["options"]["num_inference_steps"] == 10
 
 
 def test_another_source_leaves_nothing_of_the_old_one() -> None:
