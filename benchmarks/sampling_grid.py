@@ -32,8 +32,7 @@ from editclip.editing.prepared import prepare
 from editclip.editing.work import Work
 from editclip.errors import InputError, nearest
 
-GUIDANCE = ("1/1", "1.5/1.1", "2/1.2", "3/1.2", "4/1.5")
-SETTINGS = tuple(f"{steps}/{guidance}" for steps in (10, 20) for guidance in GUIDANCE)
+SETTINGS = ("10/1/1", "10/1.2/1", "10/1.5/1.1", "10/2/1.2", "10/3/1.3")
 
 
 def of_config(name: str, file: Path, options: dict[str, Any]) -> tuple[Method, dict[str, Path], int]:

@@ -110,7 +110,7 @@ def editing_claims(
     barred = [(bar, (row, bar.minus, bar.metric)) for bar in declaration.bars if bar.minus for row in bar.rows]
     compared = [*above, *(names for _, names in barred)]
     found = differences(long_scores(results), settings, compared).to_dict("records")
-    claims = [_above(row, *names) for row, names in zip(found, above, strict=False)]
+    claims = [_above(row, *names) for row, names in zip(found[: len(above)], above, strict=True)]
     for metric in dict.fromkeys([CLOSER, *(bar.metric for bar in declaration.bars if not bar.minus)]):
         claims += _means(summary[summary["metric"] == metric], metric, declaration, rivals if metric == CLOSER else [])
     claims += [_from(row, bar, *names) for row, (bar, names) in zip(found[len(above) :], barred, strict=True)]

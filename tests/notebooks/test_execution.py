@@ -210,6 +210,8 @@ def test_intervals_are_drawn_around_the_means_and_the_hardest_type_is_on_top() -
     assert [t.get_text() for t in axes.get_yticklabels()] == ["hard", "easy"]  # the control does not count
     drawn = [(segment[0][0], segment[1][0]) for lines in axes.collections for segment in lines.get_segments()]
     assert np.array(sorted(drawn)) == pytest.approx(np.array([(0.0, 0.2), (0.1, 0.3), (0.7, 0.9), (0.8, 1.0)]))
+    hardest = figures.by_scope(full, looks, "type", ["ec2ec"], most=1).axes[0]
+    assert [t.get_text() for t in hardest.get_yticklabels()] == ["hard"]
     without = figures.by_scope(full.drop(columns=["low", "high"]), looks, "type", ["ec2ec"]).axes[0]
     assert sorted(x for line in without.lines for x in line.get_xdata()) == [0.1, 0.2, 0.8, 0.9]
     with pytest.raises(InputError, match="no rows of 'psnr' per type"):

@@ -30,8 +30,12 @@ from editclip.training.loop import seeded
 
 WEIGHTS = {name: e for name, e in read_config(str(ROOT / "config/smoke.yaml")).weights.items() if e.source == "train"}
 FEW = {
-    **{"steps": 4, "batch_size": 8, "log_every": 1, "precision": "fp32"},
-    **{"validation_examples": 8, "validation_edits": 2},
+    "steps": 4,
+    "batch_size": 8,
+    "log_every": 1,
+    "precision": "fp32",
+    "validation_examples": 8,
+    "validation_edits": 2,
 }
 
 
