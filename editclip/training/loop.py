@@ -6,6 +6,7 @@ an unbroken one (same machine, same threads, same number of processes). Processe
 its random numbers (`editclip.training.draws`), so that they change an update only by rounding.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -27,6 +28,7 @@ from editclip.training.run_state import Group, RunState
 __all__ = [
     "Group",
     "LossFunction",
+    "autocast_type",
     "decay_groups",
     "device",
     "fit",
@@ -34,6 +36,8 @@ __all__ = [
     "seeded",
     "shuffled_batches",
 ]
+
+LOG = logging.getLogger(__name__)
 
 # (some loaded rows of a batch, their random numbers) -> named scalars; "loss" is minimised, all are logged
 LossFunction = Callable[[Any, Draws], Mapping[str, Tensor]]
@@ -133,21 +137,34 @@ def fit(
         InputError: the loss is no longer finite, or the validation loss has risen for longer than `recipe.patience`.
     """
     run = RunState(groups, recipe, modules, checkpoints, clipped)
+    dtype = autocast_type(recipe.precision)
+    if run.main and recipe.precision == "bf16" and dtype is None:
+        LOG.warning("precision is bf16, for which this CPU has no fast instructions: computing in fp32")
     with tqdm(total=recipe.steps, initial=run.step, disable=not run.main, mininterval=1) as bar:
         for parts in _batches(draw, load, range(run.step, recipe.steps), recipe):
-            run.update(_accumulate_gradients(loss, parts, seed, run))
+            run.update(_accumulate_gradients(loss, parts, seed, run, dtype))
             bar.update()
             if run.step % recipe.log_every == 0 or run.step == recipe.steps:
                 bar.set_postfix(run.report(validate, keep))
     run.finish(logs)
 
 
+def autocast_type(precision: str) -> torch.dtype | None:
+    """The type that a forward pass computes in where it can; None = single precision.
+
+    bf16 is single precision on a CPU without AVX-512: what torch has for it there is many times slower than fp32.
+    """
+    slow = device().type == "cpu" and torch.backends.cpu.get_cpu_capability() != "AVX512"
+    if precision == "bf16":
+        return None if slow else torch.bfloat16
+    return torch.float16 if precision == "fp16" else None
+
+
 def _accumulate_gradients(
-    loss: LossFunction, parts: list[tuple[Tensor, Any]], seed: int, run: RunState
+    loss: LossFunction, parts: list[tuple[Tensor, Any]], seed: int, run: RunState, dtype: torch.dtype | None
 ) -> dict[str, Tensor]:
     """Forward and backward over `parts` (rows of the batch, loaded microbatch); the means of the named scalars."""
     total, mine = run.recipe.batch_size, sum(len(rows) for rows, _ in parts)
-    dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[run.recipe.precision]
     means: dict[str, Tensor] = {}
     for rows, batch in parts:
         share = len(rows) / mine
