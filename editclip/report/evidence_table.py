@@ -64,9 +64,11 @@ def evidence_html(path: Path, level: float) -> str:
             rows.append(_row(row, row["claim"], path))
     if not rows:
         return "<p>No claim follows from these rows.</p>"
-    names = ("Claim", f"Value [{100 * level:g} % interval]", "n", "Bar", "Verdict")
-    head = "".join(f"<th>{name}</th>" for name in names)
-    return f'<table class="evidence"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    head = (
+        f'<tr><th class="claim">Claim</th><th class="value">Value [{100 * level:g} % interval]</th>'
+        "<th>n</th><th>Bar</th><th>Verdict</th></tr>"
+    )
+    return f'<table class="evidence"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
 
 
 def _row(row: Mapping[Any, str], name: str, path: Path) -> str:
@@ -79,7 +81,8 @@ def _row(row: Mapping[Any, str], name: str, path: Path) -> str:
     if numbers["low"] or numbers["high"]:
         value += f" <small>[{numbers['low']}, {numbers['high']}]</small>"
     claim = escape(name) + (f"<small>{escape(row['note'])}</small>" if row["note"] else "")
-    cells = f"<td>{claim}</td><td>{value}</td><td>{escape(row['n'])}</td><td>{escape(row['bar'])}</td>"
+    cells = f'<td class="claim">{claim}</td><td class="value">{value}</td>'
+    cells += f"<td>{escape(row['n'])}</td><td>{escape(row['bar'])}</td>"
     return f'<tr class="{kind}">{cells}<td>{verdict}</td></tr>'
 
 
