@@ -23,28 +23,16 @@ from learning_curve import scored, summary
 from PIL import Image
 
 from editclip import stage
-from editclip.config.bindings import weights_of
 from editclip.config.tree import read_config
 from editclip.data.bench import Bench
-from editclip.editing.cards import Method, NamedEditing, parse_method
+from editclip.editing.cards import Method
+from editclip.editing.check import subject_of_config
 from editclip.editing.edits import edit
 from editclip.editing.prepared import prepare
 from editclip.editing.work import Work
-from editclip.errors import InputError, nearest
+from editclip.errors import InputError
 
 SETTINGS = ("10/1/1", "10/1.2/1", "10/1.5/1.1", "10/2/1.2", "10/3/1.3")
-
-
-def of_config(name: str, file: Path, options: dict[str, Any]) -> tuple[Method, dict[str, Path], int]:
-    """A method of a config, its weights in the run's folder by role, and the run's seed."""
-    config = read_config(str(file))
-    if name not in config.methods:
-        raise InputError(f'{file} has no method "{name}"{nearest(name, config.methods)}')
-    entry = config.methods[name]
-    values = entry.model_dump(include=set(NamedEditing.model_fields))
-    method = parse_method({**values, "name": name, "options": {**entry.options, **options}})
-    names = weights_of(f"methods.{name}", method.card, entry, config.weights)
-    return method, {role: Path("results", config.run.name, "weights", n) for role, n in names.items()}, config.run.seed
 
 
 def with_setting(method: Method, setting: str) -> Method:
@@ -65,7 +53,7 @@ def main() -> None:
     """Write the grid, and print its lines over all families."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("method", help="a method of the config")
-    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--config", nargs="+", required=True, metavar="FILE", help="a config, and overlays upon it")
     parser.add_argument("--bench", type=Path, required=True, help="folder of a benchmark with ground truth")
     parser.add_argument("--weights", type=stage.weights_argument, nargs="*", default=[], metavar="ROLE=FOLDER")
     parser.add_argument("--options", type=stage.config_value, default={}, help="other options of the method, as JSON")
@@ -75,8 +63,10 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     bench = Bench.load(given.bench)
-    method, weights, seed = of_config(given.method, given.config, given.options)
-    weights |= dict(given.weights)
+    subject = subject_of_config(given.method, given.config, given.options, dict(given.weights))
+    if missing := subject.missing():
+        raise InputError(f"{given.method} {missing}")
+    method, weights, seed = subject.method, subject.weights, read_config(*given.config).run.seed
     lines: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         prepared = []

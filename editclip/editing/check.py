@@ -158,8 +158,18 @@ def _by_editor(name: str, options: Mapping[str, Any], given: Mapping[str, Path])
     return Subject(parse_method(entry), given, kinds)
 
 
-def _of_config(name: str, files: list[str], options: Mapping[str, Any], given: Mapping[str, Path]) -> Subject:
-    """A method of a config, with those of its weights that lie in the run's folder."""
+def subject_of_config(name: str, files: list[str], options: Mapping[str, Any], given: Mapping[str, Path]) -> Subject:
+    """A method of a config, with those of its weights that lie in the run's folder.
+
+    Args:
+        name: of the method.
+        files: a config, and overlays upon it.
+        options: other options than the config's, by name.
+        given: folders of weights by role, in place of those in the run's folder.
+
+    Raises:
+        InputError: the config has no such method, or something in it is wrong.
+    """
     config = read_config(*files)
     if name not in config.methods:
         known = ", ".join(config.methods)
@@ -185,7 +195,7 @@ def main() -> None:
     given = parser.parse_args()
     folders = {role: folder.resolve() for role, folder in given.weights}
     if given.config:
-        subject = _of_config(given.name, given.config, given.options, folders)
+        subject = subject_of_config(given.name, given.config, given.options, folders)
     else:
         subject = _by_editor(given.name, given.options, folders)
     roles = subject.method.card.weights
