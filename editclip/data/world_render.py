@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFilter
+from scipy.ndimage import minimum_filter
 
 from editclip.data.world_scene import CELLS, COLOURS, FORMS, SIZES, Scene, Thing
 from editclip.data.world_styles import FUNCTIONS, LUMA
@@ -127,7 +128,7 @@ def _silhouette(shape: str, form: str, x: float, y: float, radius: float, side: 
             places = (np.array(points) @ matrix.T + (x, y)) * scale
             pen.polygon([(float(a), float(b)) for a, b in places], fill=value)
     erosion = 2 * max(1, round(0.6 * scale)) + 1  # 0.6 units of outline
-    inner = canvas.filter(ImageFilter.MinFilter(erosion))
+    inner = Image.fromarray(minimum_filter(np.asarray(canvas), erosion, mode="nearest"))
     outer, inside = _reduced(canvas, side), _reduced(inner, side)
     return outer, np.divide(inside, outer, out=np.zeros_like(outer), where=outer > 0)
 
