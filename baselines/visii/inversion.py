@@ -186,13 +186,16 @@ class Objective:
         """UNet outputs given text and image, image only, and neither.
 
         Only the first sees the embedding; the others run without gradient, which changes neither loss nor gradient.
+        With an image guidance of 1 the third cancels out, and the second stands in its place.
         """
         given, not_given = torch.cat([noisy, before], 1), torch.cat([noisy, torch.zeros_like(before)], 1)
         full = self.unet(given, timesteps, encoder_hidden_states=embedding).sample
+        others = [given] if self._options["training_image_guidance_scale"] == 1 else [given, not_given]
         with torch.no_grad():
-            null, rows = self.null.expand(2 * len(noisy), -1, -1), torch.cat([given, not_given])
-            output = self.unet(rows, timesteps.repeat(2), encoder_hidden_states=null).sample
-        return (full, *output.chunk(2))
+            null, rows = self.null.expand(len(others) * len(noisy), -1, -1), torch.cat(others)
+            output = self.unet(rows, timesteps.repeat(len(others)), encoder_hidden_states=null).sample
+        outputs = output.chunk(len(others))
+        return full, outputs[0], outputs[-1]
 
     def loss(self, error: Tensor, cosine: Tensor) -> Tensor:
         """L = 4 · error - 0.1 · cosine with the official weights, B."""

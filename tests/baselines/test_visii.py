@@ -67,6 +67,8 @@ def exact(weights: dict[str, Path]) -> VISII:
 class Reference:
     """One inversion step after another, three guided rows in one call with gradient, as the description says it."""
 
+    image_guidance = 1.5
+
     def __init__(self, weights: Mapping[str, Path], shown: Exemplar, prompt: str) -> None:
         pipe = StableDiffusionInstructPix2PixPipeline.from_pretrained(weights["ip2p"], safety_checker=None)
         self.unet, vae = pipe.unet.double(), pipe.vae.double()
@@ -96,7 +98,7 @@ class Reference:
         images = torch.cat([c, c, torch.zeros_like(c)])
         rows = torch.cat([noisy.expand(3, -1, -1, -1), images], 1)
         text, image, null = self.unet(rows, t, encoder_hidden_states=embeddings).sample.chunk(3)
-        mse = ((null + 7.5 * (text - image) + 1.5 * (image - null) - noise) ** 2).mean()
+        mse = ((null + 7.5 * (text - image) + self.image_guidance * (image - null) - noise) ** 2).mean()
         pooled = self.projection @ embeddings[0].mean(0)
         cosine = torch.clamp(self.direction @ pooled / pooled.norm(), -1, 0.5)
         return 4 * mse - 0.1 * cosine, mse
@@ -136,13 +138,17 @@ def inverted(editor: VISII, shown: Exemplar, **options: Any) -> dict[str, Tensor
     return invert(objective, [begun(editor, shown)], 1000, editor.options | options)[0]
 
 
-@pytest.mark.parametrize("pairs", [1, 2])
-def test_first_loss_and_every_tokens_gradient(exact: VISII, weights: dict[str, Path], pairs: int) -> None:
+@pytest.mark.parametrize(("pairs", "image_guidance"), [(1, 1.5), (2, 1.5), (2, 1.0)])
+def test_first_loss_and_every_tokens_gradient(
+    exact: VISII, weights: dict[str, Path], pairs: int, image_guidance: float
+) -> None:
     shown = exemplar(1, pairs)
     reference = Reference(weights, shown, "snow")
+    reference.image_guidance = image_guidance
     begin, (t, before, after, noise) = begun(exact, shown), next(visits([begun(exact, shown)], STEPS, 1000))
     embedding = begin.embedding.clone().requires_grad_()
-    objective = Objective(exact.pipeline, exact.clip, exact.options)
+    options = exact.options | {"training_image_guidance_scale": image_guidance}
+    objective = Objective(exact.pipeline, exact.clip, options)
     error, cosine = objective.terms(embedding, (before, after), noise, t, begin.direction[None])
     loss = objective.loss(error, cosine)
     (gradient,) = torch.autograd.grad(loss.sum(), embedding)
