@@ -42,14 +42,18 @@ class InstructPix2Pix:
 
     def edit(self, requests: Sequence[EditRequest]) -> "list[Image]":
         """Edit a batch by its instructions; longer ones than the text encoder's context are cut with a warning."""
-        output = self._pipeline(
-            prompt=[request.require("instruction") for request in requests],
-            # Other modes than RGB are read wrongly in silence: four channels are taken for latents.
-            image=[request.query.convert("RGB") for request in requests],
-            generator=noise_generators(requests),
-            output_type="np",
-            **self._settings,
-        )
+        from editclip.guidance import without_cancelled_rows
+
+        scales = self._settings["guidance_scale"], self._settings["image_guidance_scale"]
+        with without_cancelled_rows(self._pipeline.unet, *scales):
+            output = self._pipeline(
+                prompt=[request.require("instruction") for request in requests],
+                # Other modes than RGB are read wrongly in silence: four channels are taken for latents.
+                image=[request.query.convert("RGB") for request in requests],
+                generator=noise_generators(requests),
+                output_type="np",
+                **self._settings,
+            )
         return to_images(output.images)
 
 

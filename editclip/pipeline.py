@@ -202,17 +202,19 @@ class EditCLIPPipeline(DiffusionPipeline):
 
         # Null edit: zeros after the projection's norm; null image: zero latents (official training dropout).
         guided = guidance_scale > 1 and image_guidance_scale >= 1
+        branches = 1 if not guided else 2 if image_guidance_scale == 1 else 3  # at 1 the last cancels out
         if guided:
-            tokens = torch.cat([tokens, torch.zeros_like(tokens), torch.zeros_like(tokens)])
-            condition = torch.cat([condition, condition, torch.zeros_like(condition)])
+            tokens = torch.cat([tokens, torch.zeros_like(tokens), torch.zeros_like(tokens)][:branches])
+            condition = torch.cat([condition, condition, torch.zeros_like(condition)][:branches])
         noise_source: dict[str, Any] = {}
         if "generator" in inspect.signature(self.scheduler.step).parameters:
             noise_source["generator"] = generator
         for time in self.progress_bar(self.scheduler.timesteps):
-            noisy = self.scheduler.scale_model_input(torch.cat([latents] * 3) if guided else latents, time)
+            noisy = self.scheduler.scale_model_input(torch.cat([latents] * branches), time)
             output = self.unet(torch.cat([noisy, condition], dim=1), time, encoder_hidden_states=tokens).sample
             if guided:
-                full, image_only, neither = output.chunk(3)
+                full, image_only, *rest = output.chunk(branches)
+                neither = rest[0] if rest else image_only
                 output = neither + guidance_scale * (full - image_only) + image_guidance_scale * (image_only - neither)
             latents = self.scheduler.step(output, time, latents, **noise_source).prev_sample
         result = self._decoded(latents, output_type)

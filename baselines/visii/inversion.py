@@ -188,9 +188,11 @@ class Objective:
         Only the first sees the embedding; the others run without gradient, which changes neither loss nor gradient.
         With an image guidance of 1 the third cancels out, and the second stands in its place.
         """
-        given, not_given = torch.cat([noisy, before], 1), torch.cat([noisy, torch.zeros_like(before)], 1)
+        given = torch.cat([noisy, before], 1)
         full = self.unet(given, timesteps, encoder_hidden_states=embedding).sample
-        others = [given] if self._options["training_image_guidance_scale"] == 1 else [given, not_given]
+        others = [given]
+        if self._options["training_image_guidance_scale"] != 1:
+            others.append(torch.cat([noisy, torch.zeros_like(before)], 1))
         with torch.no_grad():
             null, rows = self.null.expand(len(others) * len(noisy), -1, -1), torch.cat(others)
             output = self.unet(rows, timesteps.repeat(len(others)), encoder_hidden_states=null).sample

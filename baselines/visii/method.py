@@ -106,22 +106,24 @@ class VISII:
         import torch
 
         from baselines.visii.inversion import encode, with_words
+        from editclip.guidance import without_cancelled_rows
 
         null, _ = encode(self.pipeline, "")
         learnt = [request.prepared["embedding"].to(null) for request in requests]
         if words := self.options["hybrid_instruction"]:
             ends = [int(request.prepared["eos"]) for request in requests]
             learnt = [with_words(self.pipeline, e, eos, words) for e, eos in zip(learnt, ends, strict=True)]
-        output = self.pipeline(
-            prompt_embeds=torch.cat(learnt),
-            negative_prompt_embeds=null.expand(len(learnt), -1, -1),
-            image=[request.query.convert("RGB") for request in requests],
-            generator=noise_generators(requests),
-            num_inference_steps=self.options["num_inference_steps"],
-            guidance_scale=self.options["guidance_scale"],
-            image_guidance_scale=self.options["image_guidance_scale"],
-            output_type="np",
-        )
+        scales = {name: self.options[name] for name in ("guidance_scale", "image_guidance_scale")}
+        with without_cancelled_rows(self.pipeline.unet, **scales):
+            output = self.pipeline(
+                prompt_embeds=torch.cat(learnt),
+                negative_prompt_embeds=null.expand(len(learnt), -1, -1),
+                image=[request.query.convert("RGB") for request in requests],
+                generator=noise_generators(requests),
+                num_inference_steps=self.options["num_inference_steps"],
+                output_type="np",
+                **scales,
+            )
         return to_images(output.images)
 
 

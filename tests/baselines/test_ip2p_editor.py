@@ -30,9 +30,13 @@ def asked(bench: Bench) -> list[EditRequest]:
     return [requests.request(sample, {}, 0) for sample in bench.samples[::5]]
 
 
+@pytest.mark.parametrize("guidance", [(7.5, 1.5), (7.5, 1.0), (1.0, 1.0)])
 def test_batch_equals_the_stock_pipeline_called_directly(
-    editor: Editor, asked: list[EditRequest], weights: dict[str, Path]
+    asked: list[EditRequest], weights: dict[str, Path], guidance: tuple[float, float]
 ) -> None:
+    scales = dict(zip(("guidance_scale", "image_guidance_scale"), guidance, strict=True))
+    method = parse_method(entry("baselines.ip2p", options=OPTIONS | scales))
+    editor = method.load(weights, "cpu", "edit")
     stock = StableDiffusionInstructPix2PixPipeline.from_pretrained(weights["ip2p"], safety_checker=None)
     stock.set_progress_bar_config(disable=True)
     for image, request in zip(editor.edit(asked), asked, strict=True):
@@ -41,9 +45,8 @@ def test_batch_equals_the_stock_pipeline_called_directly(
             request.instruction,
             request.query,
             num_inference_steps=3,
-            guidance_scale=7.5,
-            image_guidance_scale=1.5,
             generator=generator,
+            **scales,
         ).images[0]
         assert np.abs(np.asarray(image, int) - np.asarray(expected, int)).max() <= 1
 

@@ -149,6 +149,8 @@ def test_first_loss_and_every_tokens_gradient(
     embedding = begin.embedding.clone().requires_grad_()
     options = exact.options | {"training_image_guidance_scale": image_guidance}
     objective = Objective(exact.pipeline, exact.clip, options)
+    _, only, neither = objective.guided_rows(before, before, t, embedding)
+    assert torch.equal(only, neither) == (image_guidance == 1), "what cancels out is not computed"
     error, cosine = objective.terms(embedding, (before, after), noise, t, begin.direction[None])
     loss = objective.loss(error, cosine)
     (gradient,) = torch.autograd.grad(loss.sum(), embedding)

@@ -105,7 +105,10 @@ def test_fifty_steps_are_those_of_the_official_scheduler(pipe: EditCLIPPipeline)
     assert float(pipe.scheduler.sigmas[0]) == pytest.approx(14.6146, abs=1e-3)
 
 
-def test_equals_stock_instruct_pix2pix_fed_with_the_tokens(pipe: EditCLIPPipeline, released: dict[str, Path]) -> None:
+@pytest.mark.parametrize("image_guidance", [1.5, 1.0])
+def test_equals_stock_instruct_pix2pix_fed_with_the_tokens(
+    pipe: EditCLIPPipeline, released: dict[str, Path], image_guidance: float
+) -> None:
     stock = StableDiffusionInstructPix2PixPipeline.from_pretrained(
         str(released["base"]), unet=pipe.unet, safety_checker=None, requires_safety_checker=False
     )
@@ -116,12 +119,13 @@ def test_equals_stock_instruct_pix2pix_fed_with_the_tokens(pipe: EditCLIPPipelin
         prompt_embeds=tokens,
         negative_prompt_embeds=torch.zeros_like(tokens),
         guidance_scale=7,
-        image_guidance_scale=1.5,
+        image_guidance_scale=image_guidance,
         num_inference_steps=STEPS,
         generator=noise(3),
         output_type="np",
     ).images
-    found = pipe(QUERIES[0], EXEMPLAR, num_inference_steps=STEPS, generator=noise(3), output_type="np").images
+    asked = {"image_guidance_scale": image_guidance, "num_inference_steps": STEPS, "output_type": "np"}
+    found = pipe(QUERIES[0], EXEMPLAR, generator=noise(3), **asked).images
     assert np.abs(found - expected).max() <= 1e-5
 
 
@@ -179,16 +183,18 @@ def test_guidance_is_off_as_in_diffusers(pipe: EditCLIPPipeline, edit: float, pi
     rows = []
     handle = pipe.unet.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
     latents(pipe, image=QUERIES[0], exemplar=EXEMPLAR, steps=1, guidance_scale=edit, image_guidance_scale=picture)
-    latents(pipe, image=QUERIES[0], exemplar=EXEMPLAR, steps=1, guidance_scale=1.1, image_guidance_scale=1.0)
+    for image_guidance in (1.0, 1.1):  # at 1.0 the branch without the image cancels out
+        scales = {"guidance_scale": 1.1, "image_guidance_scale": image_guidance}
+        latents(pipe, image=QUERIES[0], exemplar=EXEMPLAR, steps=1, **scales)
     handle.remove()
-    assert rows == [1, 3]
+    assert rows == [1, 2, 3]
 
 
 def test_without_guidance_is_guidance_with_both_weights_one(pipe: EditCLIPPipeline) -> None:
     options = {"image": QUERIES[0], "exemplar": EXEMPLAR, "image_guidance_scale": 1.0}
     one_pass = latents(pipe, **options, generator=noise(0), guidance_scale=1.0)
-    three_branches = latents(pipe, **options, generator=noise(0), guidance_scale=1.0 + 1e-9)
-    torch.testing.assert_close(one_pass, three_branches, rtol=1e-4, atol=1e-4)
+    two_branches = latents(pipe, **options, generator=noise(0), guidance_scale=1.0 + 1e-9)
+    torch.testing.assert_close(one_pass, two_branches, rtol=1e-4, atol=1e-4)
 
 
 def test_saved_pipeline_gives_the_same_images(pipe: EditCLIPPipeline, tmp_path: Path) -> None:
