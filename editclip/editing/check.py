@@ -48,6 +48,9 @@ class Subject:
         kinds: the kinds of its weights, as far as they are known.
         files: the config that names the method, if one was given.
         places: where a run of that config has its weights, by role.
+
+    Raises:
+        InputError: weights for a role that the method has not.
     """
 
     method: Method
@@ -55,6 +58,15 @@ class Subject:
     kinds: list[str]
     files: list[str] = field(default_factory=list)
     places: Mapping[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        roles = self.method.card.weights
+        for role in self.weights:
+            if role not in roles:
+                known = ", ".join(roles) or "none"
+                raise InputError(
+                    f"{self.method.name} asks for no weights {role!r}{nearest(role, roles)}; its roles: {known}"
+                )
 
     def missing(self) -> str:
         """Which weights are not there, and how to come by them; "" when all are."""
@@ -198,11 +210,6 @@ def main() -> None:
         subject = subject_of_config(given.name, given.config, given.options, folders)
     else:
         subject = _by_editor(given.name, given.options, folders)
-    roles = subject.method.card.weights
-    for role in folders:
-        if role not in roles:
-            known = ", ".join(roles) or "none"
-            raise InputError(f"{given.name} asks for no weights {role!r}{nearest(role, roles)}; its roles: {known}")
     findings = examine(subject, given.resolution)
     sys.stdout.write(markdown(findings))
     if any(finding.passed is False for finding in findings):

@@ -36,7 +36,7 @@ class GradientRecipe(Recipe):
     """decay of the moving average whose weights are validated and saved; null = none. It ramps up as
     min(decay, (1 + n) / (10 + n)) after n updates"""
     precision: Literal["fp32", "bf16", "fp16"]
-    """fp32, or autocast to bf16 (on a CPU without AVX-512, where it is slow: fp32) or fp16 (with loss scaling); weights
+    """fp32, or autocast to bf16 (fp32 on a CPU without fast instructions for it) or fp16 (with loss scaling); weights
     stay fp32"""
     log_every: Count
     """steps between two log lines; validation and checkpoints happen only there"""

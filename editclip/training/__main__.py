@@ -49,6 +49,7 @@ def _train(kind: Kind, recipe: Recipe, folders: dict[str, Path], arguments: argp
     """Train in this process, alone or as one of several."""
     import torch
 
+    from editclip.training.loop import autocast_type
     from editclip.training.processes import process_state
 
     assert kind.training is not None
@@ -58,7 +59,8 @@ def _train(kind: Kind, recipe: Recipe, folders: dict[str, Path], arguments: argp
     values = recipe.model_dump(mode="json")
     digests = {name: path_digest(folder) for name, folder in folders.items()}
     key = (kind.training, code_digest(kind.training), values, arguments.seed, arguments.threads, state.num_processes)
-    checkpoints = cache_folder("checkpoints", *key, digests)
+    precision = str(autocast_type(recipe.precision)) if isinstance(recipe, GradientRecipe) else ""  # of this machine
+    checkpoints = cache_folder("checkpoints", *key, precision, digests)
     with contextlib.ExitStack() as stack:
         if state.is_main_process:
             config = {"kind": kind.name, "recipe": values}

@@ -152,12 +152,17 @@ def fit(
 def autocast_type(precision: str) -> torch.dtype | None:
     """The type that a forward pass computes in where it can; None = single precision.
 
-    bf16 is single precision on a CPU without AVX-512: what torch has for it there is many times slower than fp32.
+    bf16 is single precision on a CPU for which oneDNN has no kernels in it (on x86: one without AVX-512): what torch
+    has instead is many times slower than fp32.
     """
-    slow = device().type == "cpu" and torch.backends.cpu.get_cpu_capability() != "AVX512"
     if precision == "bf16":
-        return None if slow else torch.bfloat16
+        return torch.bfloat16 if device().type != "cpu" or _fast_bf16() else None
     return torch.float16 if precision == "fp16" else None
+
+
+def _fast_bf16() -> bool:
+    """Whether this CPU has fast instructions for bf16."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _accumulate_gradients(

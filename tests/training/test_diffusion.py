@@ -135,6 +135,16 @@ def test_cached_latents_equal_those_encoded_on_demand(triplets: Path, vae: Patch
             torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-5)
 
 
+def test_images_are_encoded_in_parts_as_in_one_call(triplets: Path, vae: PatchVAE) -> None:
+    split = Triplets(triplets, "train", 32)
+    images, _ = split.batch(list(range(diffusion.ENCODED_AT_ONCE + 3)))
+    flips = torch.arange(len(images)) % 3 == 0
+    mirrored = torch.stack([image.flip(-1) if flip else image for image, flip in zip(images, flips, strict=True)])
+    expected = vae.encode(mirrored.float() / 127.5 - 1).latent_dist.parameters
+    found = Latents(vae, split, cache=False).encode(images, flips).parameters
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_latents_are_scaled_and_image_conditions_are_not(triplets: Path, vae: PatchVAE) -> None:
     split = Triplets(triplets, "train", 32)
     latents, rows = Latents(vae, split, cache=False), torch.tensor([3, 8])

@@ -249,6 +249,24 @@ def test_a_diverging_run_says_so(tmp_path: Path) -> None:
         fit(model, tmp_path, make_recipe(), lambda i, g: {"loss": model(INPUTS[i]).sum() * math.nan})
 
 
+def test_bf16_is_fp32_where_it_has_no_fast_instructions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for fast, seen in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(loop, "_fast_bf16", lambda fast=fast: fast)
+        model, types = make_model(), []
+
+        def loss(indices: Tensor, draws: Draws) -> Mapping[str, Tensor]:
+            output = model(INPUTS[indices])  # noqa: B023
+            types.append(output.dtype)  # noqa: B023
+            return {"loss": output.float().square().mean()}
+
+        caplog.clear()
+        fit(model, tmp_path / str(fast), make_recipe(precision="bf16", steps=2), loss)
+        assert types == [seen, seen]
+        assert ("computing in fp32" in caplog.text) != fast
+
+
 def test_a_run_whose_validation_loss_rises_for_too_long_stops(tmp_path: Path) -> None:
     losses = iter([3.0, 2.0, 2.5, 1.5, 1.6, 1.7, 1.8])  # at steps 1, 2, …: the least at step 4
     recipe = make_recipe(steps=20, log_every=1, validate_every=1, patience=3)
