@@ -66,7 +66,7 @@ def evidence_html(path: Path, level: float) -> str:
         return "<p>No claim follows from these rows.</p>"
     head = (
         f'<tr><th class="claim">Claim</th><th class="value">Value [{100 * level:g} % interval]</th>'
-        "<th>n</th><th>Bar</th><th>Verdict</th></tr>"
+        '<th class="n">n</th><th class="bar">Bar</th><th>Verdict</th></tr>'
     )
     return f'<table class="evidence"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
 
@@ -82,7 +82,7 @@ def _row(row: Mapping[Any, str], name: str, path: Path) -> str:
         value += f" <small>[{numbers['low']}, {numbers['high']}]</small>"
     claim = escape(name) + (f"<small>{escape(row['note'])}</small>" if row["note"] else "")
     cells = f'<td class="claim">{claim}</td><td class="value">{value}</td>'
-    cells += f"<td>{escape(row['n'])}</td><td>{escape(row['bar'])}</td>"
+    cells += f'<td class="n">{escape(row["n"])}</td><td class="bar">{escape(row["bar"])}</td>'
     return f'<tr class="{kind}">{cells}<td>{verdict}</td></tr>'
 
 
