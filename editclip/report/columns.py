@@ -25,7 +25,7 @@ class Column:
     def text(self, value: float) -> str:
         """`value` as printed, without a negative zero."""
         if self.decimals is None:
-            return f"{value:.3g}"
+            return f"{value:#.3g}".removesuffix(".")
         return f"{round(value, self.decimals) + 0.0:.{self.decimals}f}"
 
 
