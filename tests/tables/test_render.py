@@ -118,9 +118,9 @@ def test_without_a_reference_or_seeds_the_full_table_leaves_those_pieces_out() -
 
 
 def test_numbers_are_printed_with_a_true_minus_and_without_a_negative_zero() -> None:
-    shown = render.display(pd.DataFrame({"ec2ec": [-0.25, -0.0001], "runtime_s": [370.0, 0.40004]}))
-    assert shown["ec2ec"].tolist() == ["−0.250", "0.000"]
-    assert shown["runtime_s"].tolist() == ["370", "0.400"]
+    shown = render.display(pd.DataFrame({"ec2ec": [-0.25, -0.0001, 0.5], "runtime_s": [370.0, 0.01234, 0.40004]}))
+    assert shown["ec2ec"].tolist() == ["−0.250", "0.000", "0.500"]
+    assert shown["runtime_s"].tolist() == ["370", "0.0123", "0.400"]
 
 
 def test_html_is_escaped_and_leaves_out_empty_columns() -> None:

@@ -18,15 +18,15 @@ from editclip.packed import is_packed
 from editclip.storage import path_digest
 
 MICRO, FOUNDATIONS = "config/micro.yaml", "config/foundations.yaml"
-SHARE = 50  # part of the steps of the VAE, which has to reconstruct, and of the training data
-LEAST_STEPS = 20
+SHARE = 50  # part of the VAE's steps, which has to reconstruct, and of the training data
+LEAST_SHARE, LEAST_STEPS = 200, 20  # of the other steps, of which none has to learn
 
 
 def cut() -> dict[str, Any]:
     """An overlay that cuts the run of the foundations short, most of all trainings that need learn nothing."""
     config = read_config(ROOT / FOUNDATIONS)
     trained = {name: entry.recipe["steps"] for name, entry in config.weights.items() if entry.source == "train"}
-    steps = {name: max(LEAST_STEPS, whole // SHARE // 4) for name, whole in trained.items()}
+    steps = {name: max(LEAST_STEPS, whole // LEAST_SHARE) for name, whole in trained.items()}
     steps["vae"] = trained["vae"] // SHARE
     return {
         "weights": {
