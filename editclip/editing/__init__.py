@@ -125,6 +125,21 @@ class Planner(Protocol):
         ...
 
 
+@runtime_checkable
+class JointPlanner(Planner, Protocol):
+    """A method that can plan for several samples in one call, for speed; up to rounding the results are `plan`'s.
+
+    Attributes:
+        plan_batch_size: how many at most.
+    """
+
+    plan_batch_size: int
+
+    def plan_many(self, requests: Sequence[EditRequest]) -> list[dict[str, torch.Tensor]]:
+        """What `plan` returns, for each of the requests; raises if it cannot be made for one of them."""
+        ...
+
+
 class Editor(Protocol):
     """A method loaded for the stage "edit"."""
 

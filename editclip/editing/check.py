@@ -166,7 +166,7 @@ def examine(subject: Subject, resolution: int | None = None) -> list[Finding]:
 def _by_editor(name: str, options: Mapping[str, Any], given: Mapping[str, Path]) -> Subject:
     """A method given by the dotted name of its module."""
     entry = {"name": name, "editor": name, "exemplars": "own", "batch_size": 4, "options": options}
-    kinds = [kind for kind in kind_names() if kind == f"{name}.recipe"]
+    kinds = [kind for kind in kind_names() if kind.startswith(f"{name}.")]
     return Subject(parse_method(entry), given, kinds)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from editclip.editing import Editor, EditRequest, Exemplar, JointPreparer, Planner, Preparer
+from editclip.editing import Editor, EditRequest, Exemplar, JointPlanner, JointPreparer, Planner, Preparer
 from editclip.editing.cards import Card
 from editclip.editing.observe import observed
 from editclip.editing.work import reason
@@ -136,21 +136,38 @@ def _planned(trial: Trial) -> str:
     return _unusable([request.planned for request in trial.requests])
 
 
+def _unlike_tensors(
+    alone: Sequence[Mapping[str, torch.Tensor]], together: Sequence[Mapping[str, torch.Tensor]], owner: str
+) -> str:
+    """How tensors made together differ beyond the tolerance from those made one by one for each `owner`, or ""."""
+    if len(together) != len(alone):
+        return f"{len(together)} results for {len(alone)} {owner}s"
+    for number, (one, other) in enumerate(zip(alone, together, strict=True)):
+        if one.keys() != other.keys():
+            return f"{owner} {number} has other tensors"
+        for name, tensor in one.items():
+            a, b = tensor.double(), other[name].double()
+            if a.shape != b.shape or not (a - b).norm() <= JOINT_TOLERANCE * a.norm():  # not: also of a NaN
+                return f"{name} of {owner} {number} is another one"
+    return ""
+
+
 def _together(trial: Trial) -> str:
     preparer = trial.loaded["prepare"]
     if not isinstance(preparer, JointPreparer):
         return ""
-    together = preparer.prepare_many(trial.exemplars)
-    if len(together) != len(trial.exemplars):
-        return f"{len(together)} results for {len(trial.exemplars)} exemplars"
-    for number, (one, other) in enumerate(zip((r.prepared for r in trial.requests), together, strict=False)):
-        if one.keys() != other.keys():
-            return f"exemplar {number} has other tensors"
-        for name, tensor in one.items():
-            a, b = tensor.double(), other[name].double()
-            if a.shape != b.shape or not (a - b).norm() <= JOINT_TOLERANCE * a.norm():  # not: also of a NaN
-                return f"{name} of exemplar {number} is another one"
-    return ""
+    alone = [request.prepared for request in trial.requests[: len(trial.exemplars)]]
+    return _unlike_tensors(alone, preparer.prepare_many(trial.exemplars), "exemplar")
+
+
+def _plan_together(trial: Trial) -> str:
+    planner = trial.loaded["plan"]
+    if not isinstance(planner, JointPlanner):
+        return ""
+    size = max(planner.plan_batch_size, 2)  # as exemplars are: also of a method that its options tell to take one
+    batches = [trial.to_plan[first : first + size] for first in range(0, len(trial.to_plan), size)]
+    together = [plan for batch in batches for plan in planner.plan_many(batch)]
+    return _unlike_tensors([request.planned for request in trial.requests], together, "request")
 
 
 def _other_plan(trial: Trial, order: slice) -> str:
@@ -238,6 +255,7 @@ CHECKS: tuple[tuple[str, Callable[[Trial], str], str, bool], ...] = (
     ("planned tensors are on the CPU and finite", _planned, "plan", False),
     ("same request, same plan", _plan_repeat, "plan", True),
     ("plans do not depend on each other", _plan_order, "plan", True),
+    ("who is planned together does not matter", _plan_together, "plan", True),
     ("size and mode", _size, "edit", False),
     ("no blank image", _blank, "edit", False),
     ("same seed, same image", _repeat, "edit", True),

@@ -5,18 +5,20 @@ model, such as a language model that decodes greedily, is the costlier one and h
 repetition would give the same tensors. One that draws has the seed of the request, which is the sample's.
 """
 
-import logging
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
+from editclip.editing import EditRequest, JointPlanner, Planner
 from editclip.editing.items import failures, items
+from editclip.editing.joint import Maker, make_missing
 from editclip.editing.stored import PLANNED, PREPARED, Undone
-from editclip.editing.work import Work, reason, refuse_failed_samples
+from editclip.editing.work import Work, refuse_failed_samples
 
-LOG = logging.getLogger(__name__)
+
+def _maker(planner: Planner) -> Maker[EditRequest]:
+    if isinstance(planner, JointPlanner):
+        return Maker(planner.plan, planner.plan_many, planner.plan_batch_size)
+    return Maker(planner.plan)
 
 
 def plan(work: Work, prepared: Sequence[Path], shard: tuple[int, int], out: Path) -> None:
@@ -35,17 +37,16 @@ def plan(work: Work, prepared: Sequence[Path], shard: tuple[int, int], out: Path
     work.method.check_stage("plan")
     requests, finished = work.requests, work.finished(PLANNED.name, work.card())
     found = items(work, requests, shard, None, PREPARED.read(prepared), {})
-    done = {item.key: finished.get(item.key) for item in found if item.status == "ok"}
-    todo = [item for item in found if item.status == "ok" and done[item.key] is None]
-    for item in tqdm(todo, desc=f"{work.method.name}: plan", disable=not todo):
-        planner, request = work.planner, item.request(requests)
-        start = time.monotonic()
-        try:
-            planned = planner.plan(request)
-        except Exception as error:  # whatever a method raises is its failure on this sample alone
-            LOG.warning("planning %s failed", item.sample.sample_id, exc_info=True)
-            item.status, item.reason = "failed", reason(error)
-        else:
-            done[item.key] = finished.put_tensors(item.key, planned, time.monotonic() - start)
+    ready = {item.sample.sample_id: item for item in found if item.status == "ok"}
+    if any(finished.get(item.key) is None for item in ready.values()):
+        maker = _maker(work.planner)
+        # As in `prepare`, which samples are planned together does not depend on what the cache holds.
+        batches = maker.batches({sample_id: item.key for sample_id, item in ready.items()})
+        failed = make_missing(
+            maker, lambda name: ready[name].request(requests), batches, finished, f"{work.method.name}: plan"
+        )
+        for sample_id, reason in failed.items():
+            ready[sample_id].status, ready[sample_id].reason = "failed", reason
     refuse_failed_samples(failures(found), work.bench, work.method.name)
+    done = {item.key: finished.get(item.key) for item in found if item.status == "ok"}
     PLANNED.write(out, {i.sample.sample_id: done.get(i.key) or Undone(i.status, i.reason) for i in found})

@@ -1,38 +1,18 @@
 """Preparation: what a method computes from an exemplar alone, once an exemplar, stored for all seeds and samples."""
 
-import logging
-import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from tqdm import tqdm
 
 from editclip import stage
 from editclip.editing import Exemplar, JointPreparer, Preparer
+from editclip.editing.joint import Maker, make_missing
 from editclip.editing.stored import PREPARED, Undone
-from editclip.editing.work import Work, reason, refuse_failed_samples
-
-if TYPE_CHECKING:
-    import torch
-
-LOG = logging.getLogger(__name__)
+from editclip.editing.work import Work, refuse_failed_samples
 
 
-def _attempt(preparer: Preparer, exemplars: "Sequence[Exemplar]") -> "list[Mapping[str, torch.Tensor] | Exception]":
-    """Tensors or an exception for each exemplar; those that fail together are tried again one by one."""
-    try:
-        if len(exemplars) == 1 or not isinstance(preparer, JointPreparer):
-            return [preparer.prepare(exemplar) for exemplar in exemplars]
-        prepared = preparer.prepare_many(exemplars)
-        if len(prepared) != len(exemplars):
-            raise ValueError(f"the method prepared {len(prepared)} of {len(exemplars)} exemplars")
-        return list(prepared)
-    except Exception as error:  # whatever a method raises is its failure on these exemplars alone
-        LOG.warning("preparing %s failed", ", ".join(e.exemplar_id for e in exemplars), exc_info=True)
-        if len(exemplars) == 1:
-            return [error]
-    return [outcome for exemplar in exemplars for outcome in _attempt(preparer, [exemplar])]
+def _maker(preparer: Preparer) -> Maker[Exemplar]:
+    if isinstance(preparer, JointPreparer):
+        return Maker(preparer.prepare, preparer.prepare_many, preparer.prepare_batch_size)
+    return Maker(preparer.prepare)
 
 
 def prepare(work: Work, shard: tuple[int, int], out: Path) -> None:
@@ -50,23 +30,12 @@ def prepare(work: Work, shard: tuple[int, int], out: Path) -> None:
     keys = {exemplar_id: requests.exemplar_key(exemplar_id) for exemplar_id in stage.part(wanted, shard)}
     failed: dict[str, str] = {}
     if any(finished.get(key) is None for key in keys.values()):
-        preparer = work.preparer
+        maker = _maker(work.preparer)
         # Which exemplars are prepared together is fixed by the shards, so that a run that was broken off ends with the
         # same bits. A shuffled control starts at the last batch: if it runs beside its own method, which shares the
         # cache, each then computes one half.
-        size = preparer.prepare_batch_size if isinstance(preparer, JointPreparer) else 1
-        batches = [list(keys)[first : first + size] for first in range(0, len(keys), size)]
-        for batch in tqdm(batches[:: -1 if work.method.shuffled else 1], desc=f"{work.method.name}: prepare"):
-            if all(finished.get(keys[exemplar_id]) for exemplar_id in batch):
-                continue
-            start = time.monotonic()
-            outcomes = _attempt(preparer, [requests.exemplar(exemplar_id) for exemplar_id in batch])
-            seconds = (time.monotonic() - start) / len(batch)
-            for exemplar_id, outcome in zip(batch, outcomes, strict=True):
-                if isinstance(outcome, Exception):
-                    failed[exemplar_id] = reason(outcome)
-                elif finished.get(keys[exemplar_id]) is None:  # else another job was faster: what it made is in use
-                    finished.put_tensors(keys[exemplar_id], outcome, seconds)
+        batches = maker.batches(keys)[:: -1 if work.method.shuffled else 1]
+        failed = make_missing(maker, requests.exemplar, batches, finished, f"{work.method.name}: prepare")
     stopped = {s.sample_id: failed[e] for s in work.bench.samples if (e := requests.fed[s.exemplar_id]) in failed}
     refuse_failed_samples(stopped, work.bench, work.method.name)
     found = {e: finished.get(key) or Undone("failed", failed[e]) for e, key in keys.items()}

@@ -141,3 +141,13 @@ def test_a_kind_needs_a_training_and_a_layout(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "baselines.prompt_diffusion.training", type(sys)("empty"))
     with pytest.raises(module.InputError, match=r"training has no function run\(job\)"):
         module.check_kind("baselines.prompt_diffusion.recipe")
+
+
+def test_a_method_is_checked_with_all_its_kinds(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    (project / "toy.py").write_text(METHOD)
+    names = ["baselines.toy.recipe", "baselines.toy.renderer_recipe", "baselines.toys.recipe"]
+    monkeypatch.setattr(module, "kind_names", lambda: names)
+    monkeypatch.setattr(module, "check_kind", lambda name: module.Finding(f"kind of weights {name}", True, ""))
+    assert status(monkeypatch, "baselines.toy") == 0
+    table = capsys.readouterr().out
+    assert [name for name in names if f"| kind of weights {name} | yes |" in table] == names[:2]

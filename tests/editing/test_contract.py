@@ -270,7 +270,7 @@ class Ignoring(Planning):
 
 def test_an_honest_method_that_plans_passes() -> None:
     findings = examined(Planning(), PLANNING)
-    assert all(finding.passed for finding in findings) and len(findings) == 17
+    assert all(finding.passed for finding in findings) and len(findings) == 18
 
 
 def remember(editor: Planning, plan: Plan) -> Plan:
@@ -301,6 +301,41 @@ class Carrying(Planning):
 )
 def test_a_plan_that_breaks_a_promise_is_caught(editor: Planning, promise: str) -> None:
     assert any(name.startswith(promise) for name in broken(editor, PLANNING))
+
+
+class PlanningJointly(Planning):
+    """Plans for several requests in one call, and does something to what it returns."""
+
+    plan_batch_size = 3
+
+    def __init__(self, together: Callable[[list[Plan]], list[Plan]]) -> None:
+        super().__init__()
+        self.together = together
+
+    def plan_many(self, requests: Sequence[EditRequest]) -> list[Plan]:
+        assert len(requests) <= self.plan_batch_size
+        return self.together([self.plan(request) for request in requests])
+
+
+@pytest.mark.parametrize(
+    ("together", "detail"),
+    [
+        (lambda plans: plans, ""),
+        (lambda plans: [{"added": plan["added"] * 1.001} for plan in plans], ""),
+        (lambda plans: [{"added": plan["added"] * 1.1} for plan in plans], "added of request 0 is another one"),
+        (lambda plans: [{"added": plan["added"] * torch.nan} for plan in plans], "added of request 0 is another one"),
+        (lambda plans: [{"added": plan["added"][:2]} for plan in plans], "added of request 0 is another one"),
+        (lambda plans: [*plans[1:], plans[0]], "added of request 0 is another one"),
+        (lambda plans: [*plans[:-1], {}], "request 2 has other tensors"),
+        (lambda plans: plans[:1], "2 results for 4 requests"),
+    ],
+)
+def test_planning_together_is_planning_alone(together: Any, detail: str) -> None:
+    promise = "who is planned together does not matter"
+    editor = PlanningJointly(together)
+    found = {finding.check: finding.detail for finding in examined(editor, PLANNING) if not finding.passed}
+    assert found == ({promise: detail} if detail else {})
+    assert promise not in {f.check for f in examined(editor, replace(PLANNING, deterministic=False))}
 
 
 def test_an_edit_that_ignores_its_plan_is_told_so() -> None:

@@ -1,8 +1,10 @@
 """The plan stage: once a sample for all repetitions, kept like what is prepared, and given to `edit` as it was made."""
 
+import itertools
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +24,29 @@ from editclip.editing.work import Work
 from editclip.errors import InputError
 
 PLANNER = "baselines.planner"
+TOGETHER = """
+
+class Joint(Planner):
+    plan_batch_size = 3
+
+    def plan_many(self, requests):
+        note("plans " + " ".join(str(request.seed) for request in requests))
+        if any(request.instruction in os.environ.get("TOY_BAD", "-") for request in requests):
+            raise RuntimeError("cannot plan these together")
+        plans = []
+        for request in requests:
+            length = len(request.require("instruction"))
+            plans.append({"added": request.prepared["change"] * length / 20, "length": torch.tensor(length)})
+        return plans[: int(os.environ.get("TOY_PLANS", "3"))]
+
+
+alone = load
+
+
+def load(weights, options, device, stage):
+    loaded = alone(weights, options, device, stage)
+    return Joint() if stage == "plan" else loaded
+"""
 
 
 def calls(log: Path, stage: str) -> list[str]:
@@ -108,6 +133,77 @@ def test_more_than_one_percent_failed_stop_before_any_edit(
     planner.write_text("")
     run("mended", PLANNER, bench=bench)
     assert len(calls(planner, "plan")) == 1, "only what had failed"
+
+
+@pytest.fixture
+def joint(planner: Path, project: Path) -> Path:
+    """The method of three stages, which plans for three samples in one call; the file it notes its calls in."""
+    with (project / "planner.py").open("a") as file:
+        file.write(TOGETHER)
+    return planner
+
+
+def test_samples_are_planned_together(
+    run: Run, joint: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(monotonic=itertools.count(step=6).__next__)
+    monkeypatch.setattr("editclip.editing.joint.time", clock)
+    found = images_of(run("joint", PLANNER, shards=2))
+    batches = [line.split()[1:] for line in calls(joint, "plans")]
+    assert [len(batch) for batch in batches] == [3, 3, 3, 3] and calls(joint, "plan") == []
+    assert len({seed for batch in batches for seed in batch}) == 12
+    seconds = [row["seconds"] for row in rows_of(tmp_path / "joint" / "planned" / "0", "planned.csv")]
+    assert seconds == ["2.0"] * 6, "an equal share for each"
+    monkeypatch.setenv("EDITCLIP_CACHE", str(tmp_path / "another"))
+    (project / "planner.py").write_text((project / "planner.py").read_text().replace("Joint() if", "Planner() if"))
+    del sys.modules[PLANNER]
+    assert images_of(run("alone", PLANNER)) == found and len(calls(joint, "plan")) == 12
+
+
+def test_one_bad_sample_does_not_take_its_batch_with_it(
+    run: Run, joint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_BAD", "explode")
+    folder = run("failed", PLANNER, bench=bad_bench(tmp_path / "bad", 25))
+    failed = [(row["sample_id"], row["reason"]) for row in rows_of(folder) if row["status"] != "ok"]
+    assert failed == [("g-red-e0-q0", "plan: RuntimeError: cannot plan")]
+    assert len(calls(joint, "plans")) == 33 and len(images_of(folder)) == 99
+    assert len(calls(joint, "plan")) == 3 + 1, "those of the batch that raises, and the hundredth, which is alone"
+
+
+def test_too_few_plans_are_made_one_by_one(
+    run: Run, joint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_PLANS", "2")
+    assert len(images_of(run("few", PLANNER))) == len(calls(joint, "plan")) == 12
+
+
+def test_who_is_planned_together_does_not_depend_on_the_cache(
+    run: Run, joint: Path, cache: Path, tmp_path: Path
+) -> None:
+    run("whole", PLANNER)
+    notes = {path.stem: path for path in cache.rglob("planned/**/*.json")}
+    assert len(notes) == 12
+    table = rows_of(tmp_path / "whole" / "planned" / "0", "planned.csv")
+    lost = next(path for path in notes.values() if json.loads(path.read_text())["sha256"] == table[4]["sha256"])
+    kept = {path: path.stat().st_mtime_ns for path in notes.values() if path != lost}
+    lost.unlink()
+    before = calls(joint, "plans")
+    run("again", PLANNER)
+    assert calls(joint, "plans") == [*before, before[1]], "the batch of the lost plan, whole"
+    assert lost.exists() and all(path.stat().st_mtime_ns == then for path, then in kept.items())
+
+
+def test_a_plan_that_is_kept_is_not_lost_to_a_later_failure(
+    run: Run, joint: Path, bench: Bench, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("whole", PLANNER)
+    table = rows_of(tmp_path / "whole" / "planned" / "0", "planned.csv")
+    digests = {json.loads(p.read_text())["sha256"]: p for p in cache.rglob("planned/**/*.json")}
+    digests[table[0]["sha256"]].unlink()  # of an instruction that the others of its batch share
+    monkeypatch.setenv("TOY_BAD", bench.samples[0].instruction or "")
+    with pytest.raises(InputError, match=r"failed on 1 of 12 samples.*g-red-e0-q0"):
+        run("again", PLANNER)
 
 
 def test_a_sample_without_a_needed_input_is_not_planned(run: Run, planner: Path, tmp_path: Path) -> None:
