@@ -13,9 +13,12 @@ import yaml
 from editclip.config import reference
 from editclip.config.bindings import check_sources, needed_weights, weights_of
 from editclip.config.reading import merged, read_whole, read_yaml
+from editclip.config.section import Count, Section
 from editclip.config.tree import Config, checked_config, read_config
 from editclip.editing.cards import read_card
 from editclip.errors import InputError
+from editclip.recipes.kinds import Kind
+from editclip.recipes.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
@@ -273,3 +276,98 @@ def test_the_schema_accepts_every_shipped_config_and_no_misspelt_key(path: Path)
     assert not list(validator.iter_errors(config))
     for wrong in ({"rum": {}}, {"weights": {"clip": {"kind": "editclip.recipes.clip", "recipe": {"stebs": 1}}}}):
         assert list(validator.iter_errors(merged(config, wrong))), wrong
+
+
+class Blocks(Section):
+    """Sizes of the blocks."""
+
+    heads: Count
+    """attention heads"""
+
+
+class Sizes(Section):
+    """Sizes of a tower."""
+
+    width: Count
+    """of its tokens"""
+    blocks: Blocks
+    """what it is made of"""
+
+
+class TowersRecipe(Recipe):
+    """Recipe of two towers."""
+
+    vision: Sizes
+    """of the images"""
+    text: Sizes | None
+    """of the texts; null = none"""
+
+
+def one_tower() -> type[Recipe]:
+    """Another method's recipe, which has a section of the same name."""
+
+    class Sizes(Section):
+        """Sizes of the only tower."""
+
+        depth: Count
+        """layers"""
+
+    class TowerRecipe(Recipe):
+        """Recipe of a tower."""
+
+        vision: Sizes
+        """of the images"""
+
+    return TowerRecipe
+
+
+@pytest.fixture
+def nested(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two kinds of weights whose recipes have sections within them."""
+    recipes = {"baselines.one.recipe": one_tower(), "baselines.two.recipe": TowersRecipe}
+    monkeypatch.setattr(reference, "kind_names", lambda: list(recipes))
+    monkeypatch.setattr(reference, "read_kind", lambda name: Kind(name, "train", (), "m:f", "nats", recipes[name]))
+
+
+def references(value: Any) -> set[str]:
+    """All targets of a schema's `$ref`."""
+    if isinstance(value, list):
+        return {target for item in value for target in references(item)}
+    if not isinstance(value, dict):
+        return set()
+    own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
+    return own | {target for item in value.values() for target in references(item)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "recipe", "accepted"),
+    [
+        ("one", {"vision": {"depth": 2}}, True),
+        ("one", {"vision": {"width": 2}}, False),
+        ("two", {"vision": {"width": 2, "blocks": {"heads": 4}}, "text": None}, True),
+        ("two", {"text": {"blocks": {"heads": 4}}}, True),
+        ("two", {"vision": {"depth": 2}}, False),
+        ("two", {"vision": {"width": 0}}, False),
+        ("two", {"text": {"blocks": {"head": 4}}}, False),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("nested")
+def test_the_schema_knows_the_sections_within_a_recipe(kind: str, recipe: dict[str, Any], accepted: bool) -> None:
+    schema = reference.schema()
+    assert references(schema) <= {f"#/$defs/{name}" for name in schema["$defs"]}
+    entry = {"kind": f"baselines.{kind}.recipe", "source": "train", "recipe": recipe}
+    errors = list(jsonschema.Draft202012Validator(schema).iter_errors({"weights": {"tower": entry}}))
+    assert (not errors) == accepted, errors
+
+
+@pytest.mark.usefixtures("nested")
+def test_the_page_lists_the_sections_within_a_recipe() -> None:
+    one, two = reference.page().split("### `baselines.one.recipe`")[1].split("### `baselines.two.recipe`")
+    assert "| `vision` | a section | of the images |" in two and "| `text` | a section or `null` |" in two
+    places = [line for line in two.splitlines() if line.startswith("#### ")]
+    assert places == ["#### `vision`", "#### `vision.blocks`", "#### `text`", "#### `text.blocks`"]
+    assert "#### `vision`\n\nSizes of a tower.\n\n| key | value | meaning |\n" in two
+    assert "| `width` | whole number ≥ 1 | of its tokens |\n| `blocks` | a section | what it is made of |\n\n" in two
+    assert "| `heads` | whole number ≥ 1 | attention heads |" in two and "depth" not in two
+    assert "#### `vision`\n\nSizes of the only tower.\n\n" in one and "| `depth` |" in one

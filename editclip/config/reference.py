@@ -54,7 +54,10 @@ def schema() -> Schema:
     cases = []
     for kind in map(read_kind, kind_names()):
         if kind.recipe is not None:
-            definitions[kind.name] = _lax(kind.recipe.model_json_schema(by_alias=True))
+            # Names of nested sections are told apart by the kind: two methods may use the same one.
+            own = _lax(kind.recipe.model_json_schema(by_alias=True, ref_template=f"#/$defs/{kind.name}.{{model}}"))
+            definitions |= {f"{kind.name}.{name}": nested for name, nested in own.pop("$defs", {}).items()}
+            definitions[kind.name] = own
             recipe = {"properties": {"recipe": {"$ref": f"#/$defs/{kind.name}"}}}
             cases.append({"if": {"properties": {"kind": {"const": kind.name}}, "required": ["kind"]}, "then": recipe})
     definitions["TrainedWeights"]["allOf"] = cases
@@ -83,7 +86,7 @@ def page() -> str:
     for name, field in Config.model_fields.items():
         parts.append(f"## `{name}`\n")
         for model in dict.fromkeys(_models(field.annotation)):
-            parts += _section(model, whole["$defs"].get(model.__name__) or model.model_json_schema(by_alias=True))
+            parts.append(_section(model, whole["$defs"].get(model.__name__) or model.model_json_schema(by_alias=True)))
     parts.append("## Recipes\n\nThe keys of `weights.<name>.recipe`, by the entry's `kind`.\n")
     kinds = [read_kind(name) for name in kind_names()]
     parts.append(
@@ -93,20 +96,35 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models that an annotation names, in order."""
+def _named(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that an annotation itself names, in order."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-        for field in annotation.model_fields.values():
-            yield from _models(field.annotation)
     for argument in getattr(annotation, "__args__", ()):
-        yield from _models(argument)
+        yield from _named(argument)
 
 
-def _section(model: type[BaseModel], own: Mapping[str, Any]) -> Iterator[str]:
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that an annotation names, each before those that its own fields name."""
+    for model in _named(annotation):
+        yield model
+        for _, nested in _nested(model):
+            yield nested
+
+
+def _nested(model: type[BaseModel], place: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """The models that a model's fields name, and those below them, each with the dotted key that leads to it."""
+    for name, field in model.model_fields.items():
+        key = f"{place}{field.alias or name}"
+        for found in _named(field.annotation):
+            yield key, found
+            yield from _nested(found, f"{key}.")
+
+
+def _section(model: type[BaseModel], own: Mapping[str, Any]) -> str:
     source = model.model_fields.get("source")
     choice = f" (`source: {source.annotation.__args__[0]}`)" if source and source.annotation else ""
-    yield f"{(model.__doc__ or '').strip()}{choice}\n\n{_table(model, own)}"
+    return f"{(model.__doc__ or '').strip()}{choice}\n\n{_table(model, own)}"
 
 
 def _recipe(kind: Kind) -> str:
@@ -115,7 +133,9 @@ def _recipe(kind: Kind) -> str:
     if kind.recipe is None:
         return head
     inherited = GradientRecipe.model_fields if issubclass(kind.recipe, GradientRecipe) else {}
-    return f"{head}\n{_table(kind.recipe, kind.recipe.model_json_schema(), set(inherited))}"
+    parts = [f"{head}\n{_table(kind.recipe, kind.recipe.model_json_schema(), set(inherited))}"]
+    parts += [f"#### `{key}`\n\n{_section(m, m.model_json_schema(by_alias=True))}" for key, m in _nested(kind.recipe)]
+    return "\n".join(parts)
 
 
 def _table(model: type[BaseModel], own: Mapping[str, Any], without: set[str] = frozenset()) -> str:  # type: ignore[assignment]

@@ -1,6 +1,8 @@
 """A kind of weights: the card of a recipe module, which says what such weights are.
 
-A recipe module, `editclip.recipes.NAME` or `baselines.METHOD.recipe`, needs nothing but pydantic and holds
+A recipe module is `editclip.recipes.NAME` or, in a method's folder, a module whose name ends in `recipe`:
+`baselines.METHOD.recipe`, and of a method with several kinds also, say, `baselines.METHOD.renderer_recipe`. It needs
+nothing but pydantic and holds
 
 - `TRAINING`: the module whose `run(job)` trains such weights, or None where they are only to be had ready-made;
 - `STARTS_FROM`: roles of the weights that a training starts from and that its result is used with;
@@ -49,10 +51,10 @@ class Kind:
 def kind_names() -> list[str]:
     """Dotted names of all recipe modules here."""
     own = (m.name for m in pkgutil.iter_modules([str(ROOT / "editclip" / "recipes")]) if m.name not in _OWN)
-    methods = (file.parent.name for file in ROOT.glob("baselines/*/recipe.py"))
+    methods = ((file.parent.name, file.stem) for file in ROOT.glob("baselines/*/*recipe.py"))
     return [
         *sorted(f"editclip.recipes.{name}" for name in own),
-        *sorted(f"baselines.{name}.recipe" for name in methods),
+        *sorted(f"baselines.{method}.{name}" for method, name in methods),
     ]
 
 

@@ -1,10 +1,13 @@
 """Recipes are whole, typed and checked; a wrong one is one sentence."""
 
+from pathlib import Path
+
 import pytest
 import training_toys as toys
 
 from editclip.config.section import checked
 from editclip.errors import InputError
+from editclip.recipes import kinds
 from editclip.recipes.kinds import kind_names, read_kind
 from editclip.recipes.recipe import GradientRecipe
 from editclip.recipes.vae import VAERecipe
@@ -48,6 +51,14 @@ def test_missing_keys_are_named() -> None:
     values = {key: value for key, value in toys.TRAINING.items() if key != "precision"}
     with pytest.raises(InputError, match="config key weights.x.recipe.precision is missing"):
         checked(GradientRecipe, values, "weights.x.recipe")
+
+
+def test_a_method_may_bring_several_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in ("b/recipe.py", "a/renderer_recipe.py", "a/recipe.py", "a/recipes.py", "a/method.py", "recipe.py"):
+        (tmp_path / "baselines" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "baselines" / file).touch()
+    monkeypatch.setattr(kinds, "ROOT", tmp_path)
+    assert kind_names() == ["baselines.a.recipe", "baselines.a.renderer_recipe", "baselines.b.recipe"]
 
 
 def test_unknown_kinds_are_named() -> None:
