@@ -102,14 +102,20 @@ def to_open_clip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def load_torch(path: Path) -> dict[str, Tensor]:
+def load_torch(path: Path, *, mapped: bool = False) -> dict[str, Tensor]:
     """Read a PyTorch file (tensors and plain containers only); a training checkpoint gives its `state_dict`.
 
+    Args:
+        path: the file.
+        mapped: leave the tensors in the file, mapped into memory: a tensor is read when it is used, and its pages are
+            given up when memory is short, so that weights may be larger than it. The file must then stay as it is. It
+            has to be of the zip format, PyTorch's own since 1.6; an older one can only be read whole.
+
     Raises:
-        InputError: the file cannot be read, or holds something other than named tensors.
+        InputError: the file cannot be read (in this way), or holds something other than named tensors.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         raise InputError(f"{path}: not a PyTorch weights file ({error}); download or convert it again.") from error
     state = content.get("state_dict", content) if isinstance(content, dict) else content

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import SIZE, WIDTH, clip_config
 from transformers import CLIPModel
 
-from editclip.checkpoints import from_open_clip, load_clip_model, to_open_clip
+from editclip.checkpoints import from_open_clip, load_clip_model, load_torch, to_open_clip
 from editclip.errors import InputError
 
 
@@ -146,3 +146,32 @@ def test_unusable_folders_are_named(folder: Path, tmp_path: Path) -> None:
     torch.save({}, folder / "epoch_2.pt")
     with pytest.raises(InputError, match="2 .pt files"):
         load_clip_model(folder)
+
+
+def test_mapped_weights_stay_in_their_file(tmp_path: Path) -> None:
+    path, maps = tmp_path / "weights.pt", Path("/proc/self/maps")
+    torch.save({"state_dict": {"a": torch.arange(100_000.0), "b": torch.ones(3).half()}, "epoch": 1}, path)
+    content, whole = path.read_bytes(), load_torch(path)
+    assert not maps.exists() or str(path) not in maps.read_text()
+    mapped = load_torch(path, mapped=True)
+    assert not maps.exists() or str(path) in maps.read_text()
+    assert mapped.keys() == whole.keys() and all(torch.equal(mapped[name], whole[name]) for name in whole)
+    mapped["a"].zero_()
+    assert path.read_bytes() == content, "what is written to them is the process's own"
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("content", [None, b"", b"not weights"])
+def test_files_that_cannot_be_read_are_named(tmp_path: Path, content: bytes | None, mapped: bool) -> None:
+    if content is not None:
+        (tmp_path / "weights.pt").write_bytes(content)
+    with pytest.raises(InputError, match=r"weights\.pt: not a PyTorch weights file"):
+        load_torch(tmp_path / "weights.pt", mapped=mapped)
+
+
+def test_a_file_of_the_old_format_is_read_whole_but_not_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save({"a": torch.ones(3)}, path, _use_new_zipfile_serialization=False)
+    assert torch.equal(load_torch(path)["a"], torch.ones(3))
+    with pytest.raises(InputError, match=r"weights\.pt: .*mmap can only be used with"):
+        load_torch(path, mapped=True)
