@@ -225,13 +225,17 @@ def _hopeless(trial: Trial) -> dict[str, Callable[[], object]]:
     def answer(changed: EditRequest) -> object:  # whichever stage looks at what is missing
         return trial.edit([change(changed, planned=trial.plan(changed))])
 
+    def answer_shown(exemplar: Exemplar, **missing: Any) -> object:
+        return answer(change(request, exemplar=exemplar, prepared=trial.prepare(exemplar), **missing))
+
     calls: dict[str, Callable[[], object]] = {}
     for name in trial.card.needs:
         missing: dict[str, Any] = {name: None}
         calls[name] = functools.partial(answer, change(request, **missing))
     if "exemplar" in calls:
-        bare = change(request.exemplar, pairs=())
-        calls["exemplar"] = lambda: answer(change(request, exemplar=bare, prepared=trial.prepare(bare)))
+        calls["exemplar"] = lambda: answer_shown(change(request.exemplar, pairs=()))
+    if "instruction" in calls:  # which is the exemplar's as well
+        calls["instruction"] = lambda: answer_shown(change(request.exemplar, instruction=None), instruction=None)
     if request.prepared:
         calls["finite prepared tensors"] = lambda: answer(change(request, prepared=_not_a_number(request.prepared)))
     if planned := trial.requests[0].planned:
