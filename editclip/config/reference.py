@@ -123,7 +123,8 @@ def _nested(model: type[BaseModel], place: str = "") -> Iterator[tuple[str, type
 
 def _section(model: type[BaseModel], own: Mapping[str, Any]) -> str:
     source = model.model_fields.get("source")
-    choice = f" (`source: {source.annotation.__args__[0]}`)" if source and source.annotation else ""
+    chosen = getattr(source.annotation, "__args__", ()) if source else ()  # the literal by which models are told apart
+    choice = f" (`source: {chosen[0]}`)" if chosen else ""
     return f"{(model.__doc__ or '').strip()}{choice}\n\n{_table(model, own)}"
 
 
