@@ -58,7 +58,7 @@ def test_every_shipped_config_is_complete(path: Path, tmp_path: Path) -> None:
 
 def test_the_shipped_configs_are_short() -> None:
     shipped = [path for path in CONFIGS if "ablations" not in path.stem]
-    assert sum(len(path.read_text().splitlines()) for path in shipped) <= 700
+    assert sum(len(path.read_text().splitlines()) for path in shipped) <= 800
 
 
 def keys(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

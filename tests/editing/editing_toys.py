@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from diffusers import (
     AutoencoderKL,
     EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
     StableDiffusionInstructPix2PixPipeline,
     StableDiffusionPipeline,
     UNet2DConditionModel,
@@ -197,6 +199,53 @@ def write_prompt_diffusion(folder: Path, ip2p: Path) -> None:
     controlnet.save_pretrained(folder / "controlnet")
 
 
+def write_instamanip(manipulator: Path, renderer: Path, ip2p: Path) -> None:
+    """Random weights in InstaManip's two layouts, whose answers begin with the image; the VAE is `ip2p`'s."""
+    from baselines.instamanip.architecture import DetokenizerSizes, ManipulatorSizes, VisionSizes
+    from baselines.instamanip.detokenizer import Detokenizer
+    from baselines.instamanip.manipulator import Manipulator
+    from baselines.instamanip.manipulator_layout import save_manipulator
+    from baselines.instamanip.prompting import AddedTokens, Wording, WordTokens
+    from baselines.instamanip.renderer_layout import RendererSizes, save_renderer
+    from baselines.instamanip.train_renderer import with_added_embedding
+    from baselines.instamanip.vision import VisionTower
+
+    vision = VisionSizes(
+        image_size=32, patch_size=8, width=16, layers=1, heads=2, mlp_width=32, table_grid=2, tokens_grid=4,
+        feature_width=16, feature_heads=2, slots=4,
+    )  # fmt: skip
+    detokenizer = DetokenizerSizes(width=16, layers=1, heads=2, head_width=8, context_widths=(8, 8))
+    renderer.mkdir(parents=True)
+    networks = VisionTower(vision), Detokenizer(detokenizer, vision.slots, vision.feature_width)
+    save_renderer(renderer, RendererSizes(vision=vision, detokenizer=detokenizer), *networks)
+    unet, _ = with_added_embedding(_unet(), 16, 8, 8)
+    torch.nn.init.normal_(unet.add_embedding.linear_2.weight, std=0.2)
+    unet.save_pretrained(renderer / "unet")
+    shutil.copytree(ip2p / "vae", renderer / "vae")
+    EulerDiscreteScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1, timestep_spacing="leading"
+    ).save_pretrained(renderer / "scheduler")
+    sizes = ManipulatorSizes(width=16, layers=2, heads=2, mlp_width=32, resampler_heads=2, edit_tokens=3, positions=256)
+    wording = Wording(
+        opening="edit",
+        pairs="turns",
+        source="this",
+        target="into",
+        manipulation=". kept in",
+        query=". now",
+        closing=":",
+    )
+    words = WordTokens.of([*wording.pieces(), '"make it snowy red turn the circle blue ship'])
+    added = AddedTokens.after(len(words), vision.slots, sizes.edit_tokens)
+    made = Manipulator(sizes, vision.slots, vision.feature_width, len(words) + len(added.names))
+    with torch.no_grad():  # a direction that all states share decides what is said first
+        made.llm.model.embed_tokens.weight[:, 0] = 3
+        made.llm.lm_head.weight.zero_()
+        made.llm.lm_head.weight[added.image_start, 0] = 1
+    manipulator.mkdir(parents=True)
+    save_manipulator(manipulator, made, sizes, vision, wording, words)
+
+
 def write_weights(folder: Path) -> dict[str, Path]:
     """Random weights for every method in baselines/ and EditCLIP's own, by name."""
     with torch.random.fork_rng():
@@ -241,4 +290,5 @@ def write_weights(folder: Path) -> dict[str, Path]:
         CLIPImageProcessorPil(size={"height": 32, "width": 32}, do_center_crop=False).save_pretrained(folder / "clip")
         for name in ("prompt_diffusion", "prompt_diffusion_edits"):
             write_prompt_diffusion(folder / name, folder / "ip2p")
+        write_instamanip(folder / "instamanip", folder / "instamanip_renderer", folder / "ip2p")
     return {path.name: path for path in folder.iterdir()}

@@ -1,0 +1,1 @@
+"""InstaManip: a language model learns an edit from instruction and exemplars, and foretells the wanted image."""

@@ -1,0 +1,142 @@
+"""InstaManip's stages: `Learner` prepares exemplars and plans edits, `Painter` renders them.
+
+Neither loads the other's networks: the language model's 26 GB and the renderer's 5 GB never share a memory.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from baselines.instamanip.manipulator import LearntEdit
+from baselines.instamanip.manipulator_layout import Reader, load_manipulator, weight_files
+from baselines.instamanip.prompting import TEXT_MODES
+from baselines.instamanip.renderer import Renderer, Sampling
+from baselines.instamanip.renderer_layout import DETOKENIZER, VISION, canvas_side, load_vision
+from baselines.instamanip.vision import VisionTower, pixels_of
+from baselines.instamanip.weight_files import check_memory
+from editclip.editing import EditRequest, Exemplar, check_pipeline_options, noise_generators, to_images
+from editclip.errors import InputError, nearest
+
+
+class Learner:
+    """The method loaded to prepare and to plan.
+
+    Args:
+        reader: language model and prompts.
+        vision: the tower, which sees images.
+        canvas: side in pixels to which exemplars are brought first, as in the release.
+        text: text mode of `Prompter.parts`.
+        plan_batch_size: queries of one pass.
+    """
+
+    def __init__(self, reader: Reader, vision: VisionTower, canvas: int, text: str, plan_batch_size: int) -> None:
+        self.manipulator, self.prompter = reader
+        self.vision, self.canvas, self.text, self.plan_batch_size = vision, canvas, text, plan_batch_size
+
+    @classmethod
+    def load(cls, weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -> "Learner":
+        """From the weights folders.
+
+        Raises:
+            InputError: they are incomplete, do not fit each other, or need more memory than is free.
+        """
+        folder, renderer = weights["instamanip"], weights["instamanip_renderer"]
+        dtype = getattr(torch, options["precision"])
+        files = [*weight_files(folder), renderer / VISION]
+        check_memory(files, device, dtype, "planning")
+        vision, reader = load_vision(renderer, dtype).to(device), load_manipulator(folder, device, dtype)
+        wanted = (vision.sizes.slots, vision.sizes.feature_width)
+        own = reader.manipulator.output_resampler.query.shape
+        if tuple(own) != wanted:
+            raise InputError(
+                f"{folder} foretells {own[0]} features of width {own[1]}, but {renderer} renders {wanted[0]} of width "
+                f"{wanted[1]}; give the two that were trained together"
+            )
+        return cls(reader, vision, canvas_side(renderer), options["text"], options["plan_batch_size"])
+
+    @torch.no_grad()
+    def prepare(self, exemplar: Exemplar) -> dict[str, Tensor]:
+        """What is learnt of an exemplar and its instruction; see `LearntEdit`."""
+        parts = self.prompter.parts(exemplar.instruction, len(exemplar.pairs), self.text)
+        images = [side.resize((self.canvas, self.canvas)) for pair in exemplar.pairs for side in pair]
+        learnt = self.manipulator.learn(self.prompter.layout(parts), self._tokens(images))
+        return {name: tensor.cpu() for name, tensor in learnt._asdict().items()}
+
+    def plan(self, request: EditRequest) -> dict[str, Tensor]:
+        """The features of the edited image, slots×feature_width."""
+        return self.plan_many([request])[0]
+
+    @torch.no_grad()
+    def plan_many(self, requests: Sequence[EditRequest]) -> list[dict[str, Tensor]]:
+        """What `plan` returns, for each of the requests, of whichever exemplars."""
+        edits = [LearntEdit(**request.prepared) for request in requests]
+        queries = torch.cat([self._tokens([request.query]) for request in requests])
+        features = self.manipulator.foretell(edits, queries, self.prompter).features
+        if not torch.isfinite(features).all():
+            raise FloatingPointError("the language model foretold features that are not finite")
+        return [{"features": each.cpu()} for each in features]
+
+    def _tokens(self, images: Sequence[Image.Image]) -> Tensor:
+        """The tower's tokens of images of one size."""
+        tokens: Tensor = self.vision(self.vision.normalised(pixels_of(images).to(self.vision.proj.device)))
+        return tokens
+
+
+class Painter:
+    """The method loaded to edit."""
+
+    def __init__(self, renderer: Renderer, sampling: Sampling) -> None:
+        self.renderer, self.sampling = renderer, sampling
+
+    @classmethod
+    def load(cls, weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -> "Painter":
+        """From the weights folder of the renderer.
+
+        Raises:
+            InputError: it is incomplete, or needs more memory than is free.
+        """
+        folder, dtype = weights["instamanip_renderer"], getattr(torch, options["precision"])
+        files = [*sorted((folder / "unet").glob("*.safetensors")), folder / DETOKENIZER]
+        check_memory(files, device, dtype, "rendering")
+        return cls(Renderer.load(folder, device, dtype), Sampling(*(options[name] for name in Sampling._fields)))
+
+    def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
+        """Edit a batch: each query as its plan foretold, at the renderer's size, brought to the query's."""
+        features = torch.stack([self._features(request) for request in requests])
+        queries = [request.query for request in requests]
+        made = to_images(self.renderer.render(features, queries, self.sampling, noise_generators(requests)))
+        return [
+            image if image.size == query.size else image.resize(query.size, Image.Resampling.LANCZOS)
+            for image, query in zip(made, queries, strict=True)
+        ]
+
+    def _features(self, request: EditRequest) -> Tensor:
+        wanted = self.renderer.no_features.shape[1:]
+        features = request.planned["features"]
+        if features.shape != wanted:
+            raise InputError(
+                f"a plan holds features of shape {tuple(features.shape)}, but the renderer has slots for "
+                f"{tuple(wanted)}; plan with the weights that belong to it"
+            )
+        return features
+
+
+def load_stage(weights: Mapping[str, Path], options: Mapping[str, Any], device: str, stage: str) -> Learner | Painter:
+    """The method for one of its stages.
+
+    Raises:
+        InputError: an option is out of range, or as the stage's own `load`.
+    """
+    check_pipeline_options(options)
+    if options["text"] not in TEXT_MODES:
+        raise InputError(
+            f"text {options['text']!r} is not a text mode{nearest(options['text'], TEXT_MODES)}; "
+            f"use {', '.join(TEXT_MODES)}"
+        )
+    if options["plan_batch_size"] < 1:
+        raise InputError(f"plan_batch_size {options['plan_batch_size']} must be at least 1")
+    return (Painter if stage == "edit" else Learner).load(weights, options, device)

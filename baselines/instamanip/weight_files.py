@@ -1,0 +1,81 @@
+"""Files of a weights folder: JSON, tensors one by one, and whether they fit into the memory that is free."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import torch
+from pydantic import BaseModel
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from editclip.config.section import checked
+from editclip.errors import InputError
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def read_json(file: Path, kind: type[S]) -> S:
+    """A JSON file of a weights folder as a section.
+
+    Raises:
+        InputError: it is missing, no JSON, or holds something else.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read ({error}); fetch or convert the weights again") from error
+    try:
+        return checked(kind, values)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+
+
+def tensors_one_by_one(file: Path) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a safetensors file in turn, so that only one at a time is in memory twice.
+
+    Raises:
+        InputError: it is no such file.
+    """
+    try:
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118  # no mapping
+                yield name, opened.get_tensor(name)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{file} cannot be read ({error}); fetch or convert the weights again") from error
+
+
+def values_in(file: Path) -> int:
+    """Values in all tensors of a safetensors file, of which only the header is read.
+
+    Raises:
+        InputError: it is no such file.
+    """
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return sum(torch.Size(opened.get_slice(name).get_shape()).numel() for name in opened.keys())  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{file} cannot be read ({error}); fetch or convert the weights again") from error
+
+
+def check_memory(files: Sequence[Path], device: str, dtype: torch.dtype, purpose: str) -> None:
+    """Refuse, before anything is loaded, what does not fit into the memory that is free.
+
+    Args:
+        files: safetensors files that will be in memory together.
+        device: "cpu" or "cuda".
+        dtype: that they are loaded as.
+        purpose: what they are loaded for, e.g. "planning".
+
+    Raises:
+        InputError: the weights alone need more than is free.
+    """
+    needed = dtype.itemsize * sum(values_in(file) for file in files)
+    present = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
+    if needed > present:
+        raise InputError(
+            f"{purpose} with InstaManip needs {needed / 1e9:.1f} GB on the {device} for its weights alone, and "
+            f"{present / 1e9:.1f} GB are free; free some, take a larger machine, or set precision: bfloat16"
+        )

@@ -1,0 +1,168 @@
+"""InstaManip's stages: what is planned and rendered, text modes, sizes, and weights that do not fit."""
+
+import dataclasses
+import shutil
+import types
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from editing_toys import entry, photo
+from safetensors.torch import load_file, save_file
+
+from baselines.instamanip.editor import Learner, Painter, load_stage
+from baselines.instamanip.method import OPTIONS
+from baselines.instamanip.vision import pixels_of
+from editclip.editing import EditRequest, Exemplar
+from editclip.editing.cards import parse_method
+from editclip.errors import InputError
+
+QUICK: dict[str, Any] = {**OPTIONS, "num_inference_steps": 2}
+
+
+def exemplar(number: int = 0, pairs: int = 1, instruction: str | None = "make it red") -> Exemplar:
+    shown = tuple((photo(10 * number + 2 * k), photo(10 * number + 2 * k + 1)) for k in range(pairs))
+    return Exemplar(f"e{number}", shown, instruction, 0)
+
+
+def request(learner: Learner, shown: Exemplar, number: int, size: int = 32) -> EditRequest:
+    query = photo(100 + number).resize((size, size))
+    return EditRequest(query, shown, learner.prepare(shown), "make it red", None, None, None, number)
+
+
+def learner(weights: dict[str, Path], **options: Any) -> Learner:
+    loaded = load_stage(weights, {**QUICK, **options}, "cpu", "plan")
+    assert isinstance(loaded, Learner)
+    return loaded
+
+
+def painter(weights: dict[str, Path], **options: Any) -> Painter:
+    loaded = load_stage(weights, {**QUICK, **options}, "cpu", "edit")
+    assert isinstance(loaded, Painter)
+    return loaded
+
+
+def test_each_stage_loads_its_own_networks_alone(weights: dict[str, Path], tmp_path: Path) -> None:
+    manipulator, renderer = tmp_path / "manipulator", tmp_path / "renderer"
+    shutil.copytree(weights["instamanip"], manipulator)
+    shutil.copytree(weights["instamanip_renderer"], renderer)
+    here = {"instamanip": manipulator, "instamanip_renderer": renderer}
+    (renderer / "detokenizer.safetensors").unlink()  # of the renderer alone
+    (renderer / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    learner(here)
+    shutil.rmtree(renderer)
+    shutil.copytree(weights["instamanip_renderer"], renderer)
+    (renderer / "vision.safetensors").unlink()
+    shutil.rmtree(manipulator)
+    painter(here)
+
+
+def test_queries_of_several_exemplars_are_planned_together(weights: dict[str, Path]) -> None:
+    loaded = learner(weights)
+    shown = [exemplar(0), exemplar(1, pairs=2), exemplar(2, instruction="turn the circle blue")]
+    asked = [request(loaded, each, number) for number, each in enumerate([*shown, shown[0]])]
+    together = loaded.plan_many(asked)
+    for one, other in zip(map(loaded.plan, asked), together, strict=True):
+        assert one["features"].shape == (4, 16)
+        assert torch.allclose(one["features"], other["features"], atol=1e-5)
+    assert not torch.allclose(together[0]["features"], together[3]["features"], atol=1e-4), "the query matters"
+
+
+def test_what_is_stored_of_an_exemplar_is_what_the_answer_sees(weights: dict[str, Path]) -> None:
+    one, two = (learner(weights).prepare(exemplar(0, pairs=pairs)) for pairs in (1, 2))
+    # 2 layers, 2 heads of width 8; ". kept in" <edit> 3 </edit> ". now" <img>
+    assert one["keys"].shape == one["values"].shape == two["keys"].shape == (2, 2, 3 + 5 + 2 + 1, 8)
+    assert int(two["position"]) > int(one["position"])
+
+
+@pytest.mark.parametrize(("mode", "hears"), [("instruction", True), ("dropped", False), ("empty_quotes", False)])
+def test_the_text_modes(weights: dict[str, Path], mode: str, hears: bool) -> None:
+    loaded = learner(weights, text=mode)
+    red, blue = (loaded.prepare(exemplar(0, instruction=words)) for words in ("make it red", "turn the circle blue"))
+    assert torch.equal(red["position"], blue["position"]) != hears
+    assert (not hears) == (red["keys"].shape == blue["keys"].shape and torch.equal(red["keys"], blue["keys"]))
+    if hears:
+        with pytest.raises(InputError, match="text is instruction, but this exemplar has none; use text: dropped"):
+            loaded.prepare(exemplar(0, instruction=None))
+    else:
+        loaded.prepare(exemplar(0, instruction=None))
+
+
+def test_exemplars_are_brought_to_the_renderers_size_first(weights: dict[str, Path]) -> None:
+    loaded = learner(weights)
+    seen: list[torch.Tensor] = []
+    loaded.vision.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    large = tuple(side.resize((200, 200)) for side in exemplar().pairs[0])
+    loaded.prepare(dataclasses.replace(exemplar(), pairs=(large,)))
+    at_canvas = [side.resize((loaded.canvas, loaded.canvas)) for side in large]
+    assert loaded.canvas == 32 and torch.equal(seen[0], loaded.vision.normalised(pixels_of(at_canvas)))
+    seen.clear()
+    request_of_large = request(loaded, exemplar(), 0, size=200)
+    seen.clear()
+    loaded.plan(request_of_large)  # the query is resized once, with antialiasing
+    assert torch.equal(seen[0], loaded.vision.normalised(pixels_of([request_of_large.query])))
+
+
+def test_an_edit_has_the_size_of_its_query(weights: dict[str, Path]) -> None:
+    planner, editor = learner(weights), painter(weights)
+    asked = [request(planner, exemplar(), number, size=48) for number in range(2)]
+    planned = [dataclasses.replace(each, planned=planner.plan(each)) for each in asked]
+    assert [image.size for image in editor.edit(planned)] == [(48, 48)] * 2
+
+
+def test_the_plan_decides_the_image(weights: dict[str, Path]) -> None:
+    planner, editor = learner(weights), painter(weights, guidance_scale=3.0)
+    asked = request(planner, exemplar(), 0)
+    plans = [planner.plan(asked), {"features": torch.randn(4, 16, generator=torch.Generator().manual_seed(0))}]
+    images = [editor.edit([dataclasses.replace(asked, planned=plan)])[0].tobytes() for plan in plans]
+    assert images[0] != images[1]
+
+
+def test_a_plan_of_other_weights_is_refused(weights: dict[str, Path]) -> None:
+    asked = request(learner(weights), exemplar(), 0)
+    with pytest.raises(InputError, match=r"features of shape \(9, 16\), but the renderer has slots for \(4, 16\)"):
+        painter(weights).edit([dataclasses.replace(asked, planned={"features": torch.zeros(9, 16)})])
+
+
+def test_a_manipulator_of_another_renderer_is_refused(weights: dict[str, Path], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(weights["instamanip"], other)
+    state = load_file(other / "model.safetensors")
+    state["output_resampler.query"] = state["output_resampler.query"][:1].clone()
+    save_file(state, other / "model.safetensors")
+    with pytest.raises(InputError, match="output_resampler.query"):
+        learner({**weights, "instamanip": other})
+    sizes = other / "sizes.json"
+    sizes.write_text(sizes.read_text().replace('"feature_width": 16', '"feature_width": 24'))
+    with pytest.raises(InputError, match="has shape"):
+        learner({**weights, "instamanip": other})
+
+
+@pytest.mark.parametrize(("stage", "purpose"), [("plan", "planning"), ("edit", "rendering")])
+def test_too_little_memory_is_said_before_loading(
+    weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch, stage: str, purpose: str
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=1000))
+    monkeypatch.setattr("baselines.instamanip.editor.load_vision", lambda *given: pytest.fail("loaded"))
+    monkeypatch.setattr("baselines.instamanip.renderer.load_unet", lambda *given: pytest.fail("loaded"))
+    with pytest.raises(InputError, match=rf"{purpose} with InstaManip needs \d+\.\d GB .* 0\.0 GB are free"):
+        load_stage(weights, QUICK, "cpu", stage)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"text": "instructions"}, "text 'instructions' is not a text mode (did you mean \"instruction\"?)"),
+        ({"plan_batch_size": 0}, "plan_batch_size 0 must be at least 1"),
+        ({"guidance_scale": 0.5}, "guidance_scale 0.5"),
+        ({"precision": "fp16"}, "precision 'fp16'"),
+    ],
+)
+def test_options_out_of_range(weights: dict[str, Path], options: dict[str, Any], sentence: str) -> None:
+    method = parse_method(entry("baselines.instamanip", options=options))
+    for stage in method.card.stages:
+        with pytest.raises(InputError) as refusal:
+            method.load(weights, "cpu", stage)
+        assert sentence in str(refusal.value)
