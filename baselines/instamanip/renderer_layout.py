@@ -38,12 +38,15 @@ class RendererSizes(Section):
 
 
 def save_renderer(folder: Path, sizes: RendererSizes, vision: VisionTower, detokenizer: Detokenizer) -> None:
-    """Write what diffusers does not: sizes, tower, de-tokenizer and the features of "no image"."""
+    """Write what diffusers does not: sizes, tower, de-tokenizer and, computed in fp32, the features of "no image".
+
+    The tower is in fp32 afterwards: many a CPU has no arithmetic in half precision.
+    """
     write_json(folder / SIZES, sizes.model_dump(mode="json"))
     for name, module in ((VISION, vision), (DETOKENIZER, detokenizer)):
         save_file({key: tensor.contiguous() for key, tensor in module.state_dict().items()}, folder / name)
     with torch.no_grad():
-        save_file({"features": vision.eval().no_features().contiguous()}, folder / NO_FEATURES)
+        save_file({"features": vision.float().eval().no_features().contiguous()}, folder / NO_FEATURES)
 
 
 def filled(module: M, file: Path, dtype: torch.dtype) -> M:
