@@ -81,8 +81,10 @@ class Learner:
         return [{"features": each.cpu()} for each in features]
 
     def _tokens(self, images: Sequence[Image.Image]) -> Tensor:
-        """The tower's tokens of images of one size."""
-        tokens: Tensor = self.vision(self.vision.normalised(pixels_of(images).to(self.vision.proj.device)))
+        """The tower's tokens of images, resized as 8-bit pictures, as in the release."""
+        side = self.vision.sizes.image_size
+        small = pixels_of([image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR) for image in images])
+        tokens: Tensor = self.vision(self.vision.normalised(small.to(self.vision.proj.device)))
         return tokens
 
 

@@ -198,9 +198,12 @@ class Manipulator(nn.Module):
             states = self._onward(inputs, cache, position)
             position = position + inputs.shape[1]
             last = next_tokens(self.llm.lm_head(states[:, -1]), last, added)
-            imaging = last == added.image_start
-            if imaging.any():
-                features[rows[imaging]] = self._image_features(_rows_of(cache, imaging), position[imaging], added)
+            imaging = torch.zeros_like(last, dtype=torch.bool)
+            for first in added.image[:2]:  # the image's start, or a slot that beats all text (`next_tokens`)
+                begun = last == first
+                imaging |= begun
+                if begun.any():
+                    features[rows[begun]] = self._image_features(_rows_of(cache, begun), position[begun], added, first)
             going = ~imaging
             if not going.any():
                 return Foretold(features, [prompter.text.decode(ids) for ids in said])
@@ -211,7 +214,7 @@ class Manipulator(nn.Module):
             if (last == END).any():
                 break
             inputs = embed(last)[:, None]
-        number = int(rows[0])
+        number = int(rows[(last == END).int().argmax()])  # the first that ended, or the first of all
         raise ValueError(f"the language model's answer holds no image: {prompter.text.decode(said[number])[:200]!r}")
 
     def _onward(self, inputs: Tensor, cache: DynamicCache, position: Tensor) -> Tensor:
@@ -222,11 +225,12 @@ class Manipulator(nn.Module):
         ).last_hidden_state
         return states
 
-    def _image_features(self, cache: DynamicCache, position: Tensor, added: AddedTokens) -> Tensor:
-        """Features of the image that the answers begin now, of all slots in one pass."""
-        ids = torch.tensor(added.image[:-1], device=position.device).expand(len(position), -1)
+    def _image_features(self, cache: DynamicCache, position: Tensor, added: AddedTokens, first: int) -> Tensor:
+        """Features of the image that the answers begin now with the token `first`, of all slots in one pass."""
+        chain = added.image[added.image.index(first) : -1]
+        ids = torch.tensor(chain, device=position.device).expand(len(position), -1)
         states = self._onward(self.llm.get_input_embeddings()(ids), cache, position)
-        features: Tensor = self.output_resampler(states[:, 1:])
+        features: Tensor = self.output_resampler(states[:, -len(added.slots) :])
         return features
 
 

@@ -178,8 +178,8 @@ class SentencePieceTokens:
         return list(self._model.encode(text))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids."""
-        return str(self._model.decode(list(ids)))
+        """The text of ids, without the added tokens that an answer may hold."""
+        return str(self._model.decode([each for each in ids if each < self._model.vocab_size()]))
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def read_released(checkout: Path) -> Wording:
         source, target, rest = _pieces(pair, 2)
         if rest:
             raise ValueError("text after an exemplar")
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(
             f"{script} does not hold the prompt as expected ({error}); give a checkout of BolinLai/InstaManip (be99202)"
         ) from error
