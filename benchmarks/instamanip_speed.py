@@ -20,7 +20,7 @@ from transformers import DynamicCache
 from baselines.instamanip.manipulator import ANSWER_LIMIT, next_tokens
 from baselines.instamanip.manipulator_layout import Reader, load_manipulator
 from baselines.instamanip.prompting import END, Layout, group_mask
-from baselines.instamanip.renderer_layout import load_vision
+from baselines.instamanip.vision_layout import load_vision
 from editclip import stage
 from editclip.data.triplets import Triplets
 
@@ -72,7 +72,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     reader = load_manipulator(given.run / "weights" / "instamanip")
-    vision = load_vision(given.run / "weights" / "instamanip_renderer")
+    vision = load_vision(given.run / "weights" / "instamanip_vision")
     held_out = Triplets(given.run / "triplets", "validation", vision.sizes.image_size)
     before, after = (side.float() / 255 for side in held_out.batch(range(given.queries + 1)))
     with torch.no_grad():

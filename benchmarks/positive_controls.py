@@ -27,8 +27,8 @@ from PIL.Image import Image
 from scipy.stats import bootstrap
 from tqdm import tqdm
 
-from baselines.instamanip.renderer_layout import load_vision
 from baselines.instamanip.vision import pixels_of
+from baselines.instamanip.vision_layout import load_vision
 from editclip import stage
 from editclip.data.bench import Bench
 from editclip.data.triplets import Triplets
@@ -118,7 +118,7 @@ def instamanip(run: Path, row: str, batch_size: int) -> list[Comparison]:
     folders = shards(run, "planned", row)
     method, bench = method_of(folders[0]), Bench.load(run / "bench")
     editor, requests = editor_of(method, run), Requests(bench, method, 0)
-    vision = load_vision(run / "weights" / "instamanip_renderer")
+    vision = load_vision(run / "weights" / "instamanip_vision")
     planned = PLANNED.read(folders)
     samples = [sample for sample in bench.samples if planned[sample.sample_id]["status"] == "ok"]
 

@@ -1,6 +1,7 @@
-"""Bring the released weights into the two folders that are loaded here.
+"""Bring the released weights into the three folders that are loaded here.
 
-    python -m baselines.instamanip.convert renderer --vision Qwen-VL-Chat --detokenizer second_stage/pytorch_model.bin
+    python -m baselines.instamanip.convert vision --vision Qwen-VL-Chat --out DIR
+    python -m baselines.instamanip.convert renderer --detokenizer second_stage/pytorch_model.bin
         --sdxl stable-diffusion-xl-base-1.0 --out DIR
     python -m baselines.instamanip.convert manipulator --checkpoint InstaManip-17B-1shot/pytorch_model.bin
         --tokenizer tokenizer.model --wording wording.json --out DIR
@@ -33,14 +34,14 @@ from baselines.instamanip.architecture import (
     ManipulatorSizes,
     VisionSizes,
 )
-from baselines.instamanip.detokenizer import Detokenizer
 from baselines.instamanip.manipulator import Manipulator
 from baselines.instamanip.manipulator_layout import SENTENCEPIECE, save_manipulator
 from baselines.instamanip.prompting import Wording
 from baselines.instamanip.released_prompt import check_released
 from baselines.instamanip.released_weights import Weights, cast, stored
-from baselines.instamanip.renderer_layout import RendererSizes, save_renderer
+from baselines.instamanip.renderer_layout import RendererSizes, empty_detokenizer, save_renderer
 from baselines.instamanip.vision import VisionTower, sine_table
+from baselines.instamanip.vision_layout import save_vision
 from baselines.instamanip.weight_files import read_json
 from editclip import stage
 from editclip.checkpoints import load_strict
@@ -116,23 +117,37 @@ def empty_unet(sdxl: Path) -> UNet2DConditionModel:
         return UNet2DConditionModel.from_config({**config, "in_channels": UNET_CHANNELS})
 
 
-def convert_renderer(
-    vision: Path, detokenizer: Path, sdxl: Path, sizes: RendererSizes, dtype: torch.dtype, out: Path
-) -> None:
-    """Fill a renderer's folder.
+def convert_vision(vision: Path, sizes: VisionSizes, dtype: torch.dtype, out: Path) -> None:
+    """Fill a vision tower's folder.
 
     Args:
         vision: Qwen-VL-Chat's folder, or one file of it if that holds the whole tower.
+        sizes: of the tower.
+        dtype: of the tower; the features of "no image" are computed in fp32.
+        out: an empty folder.
+
+    Raises:
+        InputError: a file is missing or unreadable, or a tensor is missing, superfluous, misshapen or not finite.
+    """
+    with torch.device("meta"):
+        empty = VisionTower(sizes)
+    save_vision(out, filled(empty, stored([vision], VISION_PREFIX), VISION_PREFIX, dtype))
+
+
+def convert_renderer(detokenizer: Path, sdxl: Path, sizes: RendererSizes, dtype: torch.dtype, out: Path) -> None:
+    """Fill a renderer's folder.
+
+    Args:
         detokenizer: SEED-X's second stage.
         sdxl: Stable Diffusion XL's folder, with `unet/config.json`, `vae/` and `scheduler/`.
-        sizes: of tower and de-tokenizer.
+        sizes: of the de-tokenizer and the features that it takes.
         dtype: of all but the VAE, which is used in fp32.
         out: an empty folder.
 
     Raises:
         InputError: a file is missing or unreadable, or a tensor is missing, superfluous, misshapen or not finite.
     """
-    qwen, second_stage = stored([vision], VISION_PREFIX), stored([detokenizer])
+    second_stage = stored([detokenizer])
     foreign = sorted(name for name in second_stage.tensors if not name.startswith((UNET_PREFIX, DETOKENIZER_PREFIX)))
     if foreign:
         raise InputError(
@@ -146,10 +161,8 @@ def convert_renderer(
     scheduler.save_pretrained(out / "scheduler")
     filled(empty_unet(sdxl), second_stage, UNET_PREFIX, dtype).save_pretrained(out / "unet")
     with torch.device("meta"):
-        empty = VisionTower(sizes.vision)
-        empty_detokenizer = Detokenizer(sizes.detokenizer, sizes.vision.slots, sizes.vision.feature_width)
-    tower = filled(empty, qwen, VISION_PREFIX, dtype)
-    save_renderer(out, sizes, tower, filled(empty_detokenizer, second_stage, DETOKENIZER_PREFIX, dtype))
+        empty = empty_detokenizer(sizes)
+    save_renderer(out, sizes, filled(empty, second_stage, DETOKENIZER_PREFIX, dtype))
 
 
 class _Untaken:
@@ -284,11 +297,11 @@ def read_wording(file: Path) -> Wording:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    renderer, manipulator = (
+    vision, renderer, manipulator = parts = [
         commands.add_parser(name, parents=[stage.parser(None)], conflict_handler="resolve")
-        for name in ("renderer", "manipulator")
-    )
-    renderer.add_argument("--vision", type=Path, required=True, help="Qwen-VL-Chat's folder")
+        for name in ("vision", "renderer", "manipulator")
+    ]
+    vision.add_argument("--vision", type=Path, required=True, help="Qwen-VL-Chat's folder")
     renderer.add_argument("--detokenizer", type=Path, required=True, help="SEED-X's second stage, pytorch_model.bin")
     renderer.add_argument("--sdxl", type=Path, required=True, help="SDXL's folder; of its UNet only the config is read")
     checkpoint = "InstaManip's checkpoint: a file, its shards, or their folder"
@@ -298,7 +311,7 @@ def _arguments() -> argparse.Namespace:
     manipulator.add_argument("--tokenizer", type=Path, required=True, help="LLaMA's tokenizer.model")
     wording = "the released wording, as baselines.instamanip.released_prompt writes it"
     manipulator.add_argument("--wording", type=Path, required=True, help=wording)
-    for command in (renderer, manipulator):
+    for command in parts:
         command.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help="of the weights (default: %(default)s)")
     return parser.parse_args()
 
@@ -309,10 +322,19 @@ def main() -> None:
     stage.use_threads(given.threads)
     dtype: torch.dtype = getattr(torch, given.dtype)
     module, config = "baselines.instamanip.convert", {"command": given.command, "dtype": given.dtype}
-    if given.command == "renderer":
-        inputs: dict[str, Path] = {name: getattr(given, name) for name in ("vision", "detokenizer", "sdxl")}
+    if given.command == "vision":
+        inputs: dict[str, Path] = {"vision": given.vision}
         with stage.output_folder(given.out, module=module, config=config, inputs=inputs, force=given.force) as folder:
-            sizes = RendererSizes(vision=RELEASED_VISION, detokenizer=RELEASED_DETOKENIZER)
+            convert_vision(given.vision, RELEASED_VISION, dtype, folder)
+        return
+    if given.command == "renderer":
+        inputs = {name: getattr(given, name) for name in ("detokenizer", "sdxl")}
+        with stage.output_folder(given.out, module=module, config=config, inputs=inputs, force=given.force) as folder:
+            sizes = RendererSizes(
+                detokenizer=RELEASED_DETOKENIZER,
+                slots=RELEASED_VISION.slots,
+                feature_width=RELEASED_VISION.feature_width,
+            )
             convert_renderer(**inputs, sizes=sizes, dtype=dtype, out=folder)
         return
     inputs = {f"checkpoint {number}": place for number, place in enumerate(given.checkpoint, 1)}

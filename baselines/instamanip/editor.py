@@ -15,8 +15,9 @@ from baselines.instamanip.manipulator import LearntEdit
 from baselines.instamanip.manipulator_layout import Reader, load_manipulator, weight_files
 from baselines.instamanip.prompting import TEXT_MODES
 from baselines.instamanip.renderer import Renderer, Sampling
-from baselines.instamanip.renderer_layout import DETOKENIZER, VISION, canvas_side, load_vision
+from baselines.instamanip.renderer_layout import DETOKENIZER, canvas_side
 from baselines.instamanip.vision import VisionTower, pixels_of
+from baselines.instamanip.vision_layout import VISION, load_vision
 from baselines.instamanip.weight_files import check_memory
 from editclip.editing import EditRequest, Exemplar, check_pipeline_options, noise_generators, to_images
 from editclip.errors import InputError, nearest
@@ -44,19 +45,21 @@ class Learner:
         Raises:
             InputError: they are incomplete, do not fit each other, or need more memory than is free.
         """
-        folder, renderer = weights["instamanip"], weights["instamanip_renderer"]
+        folder, tower = weights["instamanip"], weights["instamanip_vision"]
         dtype = getattr(torch, options["precision"])
-        files = [*weight_files(folder), renderer / VISION]
+        files = [*weight_files(folder), tower / VISION]
         check_memory(files, device, dtype, "planning")
-        vision, reader = load_vision(renderer, dtype).to(device), load_manipulator(folder, device, dtype)
+        vision, reader = load_vision(tower, dtype).to(device), load_manipulator(folder, device, dtype)
         wanted = (vision.sizes.slots, vision.sizes.feature_width)
         own = reader.manipulator.output_resampler.query.shape
         if tuple(own) != wanted:
             raise InputError(
-                f"{folder} foretells {own[0]} features of width {own[1]}, but {renderer} renders {wanted[0]} of width "
+                f"{folder} foretells {own[0]} features of width {own[1]}, but {tower} sees {wanted[0]} of width "
                 f"{wanted[1]}; give the two that were trained together"
             )
-        return cls(reader, vision, canvas_side(renderer), options["text"], options["plan_batch_size"])
+        return cls(
+            reader, vision, canvas_side(weights["instamanip_renderer"]), options["text"], options["plan_batch_size"]
+        )
 
     @torch.no_grad()
     def prepare(self, exemplar: Exemplar) -> dict[str, Tensor]:
@@ -96,15 +99,16 @@ class Painter:
 
     @classmethod
     def load(cls, weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -> "Painter":
-        """From the weights folder of the renderer.
+        """From the weights folders.
 
         Raises:
             InputError: it is incomplete, or needs more memory than is free.
         """
-        folder, dtype = weights["instamanip_renderer"], getattr(torch, options["precision"])
+        folder, tower = weights["instamanip_renderer"], weights["instamanip_vision"]
+        dtype = getattr(torch, options["precision"])
         files = [*sorted((folder / "unet").glob("*.safetensors")), folder / DETOKENIZER]
         check_memory(files, device, dtype, "rendering")
-        return cls(Renderer.load(folder, device, dtype), Sampling(*(options[name] for name in Sampling._fields)))
+        return cls(Renderer.load(folder, tower, device, dtype), Sampling(*(options[name] for name in Sampling._fields)))
 
     def edit(self, requests: Sequence[EditRequest]) -> list[Image.Image]:
         """Edit a batch: each query as its plan foretold, at the renderer's size, brought to the query's."""

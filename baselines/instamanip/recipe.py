@@ -1,4 +1,4 @@
-"""InstaManip's manipulator, trained from nothing beside a finished renderer (https://arxiv.org/abs/2412.01027)."""
+"""InstaManip's manipulator, trained from nothing on a finished vision tower (https://arxiv.org/abs/2412.01027)."""
 
 from pydantic import Field
 
@@ -8,13 +8,13 @@ from editclip.config.section import Count, Rate, Share
 from editclip.recipes.recipe import GradientRecipe
 
 TRAINING = "baselines.instamanip.training"
-STARTS_FROM = ("instamanip_renderer", "clip")
+STARTS_FROM = ("instamanip_vision", "clip")
 LAYOUT = "baselines.instamanip.manipulator_layout:check_manipulator"
 LOSS = "language + reconstruction + relation"
 
 
 class ManipulatorRecipe(GradientRecipe):
-    """Recipe of InstaManip's language model and resamplers; the vision tower is the renderer's and frozen."""
+    """Recipe of InstaManip's language model and resamplers; the vision tower is frozen."""
 
     resolution: Count
     """image side in pixels"""

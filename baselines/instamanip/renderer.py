@@ -18,7 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from baselines.instamanip.detokenizer import Detokenizer
-from baselines.instamanip.renderer_layout import load_detokenizer, load_no_features
+from baselines.instamanip.renderer_layout import load_detokenizer
+from baselines.instamanip.vision_layout import load_no_features
+from editclip.errors import InputError
 from editclip.guidance import without_cancelled_rows
 from editclip.patch_vae import PatchVAE, load_vae
 from editclip.pipeline_parts import load_unet
@@ -65,19 +67,26 @@ class Renderer:
         self.pipeline.set_progress_bar_config(disable=True)
 
     @classmethod
-    def load(cls, folder: Path, device: str, dtype: torch.dtype) -> "Renderer":
-        """The renderer of a weights folder.
+    def load(cls, folder: Path, vision: Path, device: str, dtype: torch.dtype) -> "Renderer":
+        """The renderer of a weights folder, with the features of "no image" from the tower's, `vision`.
 
         Raises:
-            InputError: a part is missing, unreadable or misshapen.
+            InputError: a part is missing, unreadable or misshapen, or the two do not fit each other.
         """
+        detokenizer, no_features = load_detokenizer(folder, dtype).to(device), load_no_features(vision)
+        slots, width = detokenizer.latents.shape[1], detokenizer.proj_in.in_features
+        if no_features.shape[1:] != (slots, width):
+            raise InputError(
+                f"{folder} renders {slots} features of width {width}, but {vision} sees {no_features.shape[1]} of "
+                f"width {no_features.shape[2]}; give the two that were trained together"
+            )
         vae = load_vae(folder / "vae").to(device, torch.float32)  # as the release; SDXL's overflows in half precision
         return cls(
-            load_detokenizer(folder, dtype).to(device),
+            detokenizer,
             load_unet(folder, dtype).to(device),
             vae.requires_grad_(False).eval(),
             EulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler"),
-            load_no_features(folder).to(device, dtype),
+            no_features.to(device, dtype),
         )
 
     @property

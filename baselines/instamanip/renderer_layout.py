@@ -1,95 +1,56 @@
 """The layout of the renderer's weights, written, checked and loaded strictly.
 
-`sizes.json`, `vision.safetensors` (the tower), `detokenizer.safetensors`, `no_features.safetensors` (the features of
-"no image", a constant of the tower, so that nobody loads 4 GB for it) and, as diffusers saves them, `unet/`, `vae/` and
-`scheduler/`.
+`sizes.json`, `detokenizer.safetensors` and, as diffusers saves them, `unet/`, `vae/` and `scheduler/`.
 """
 
 import json
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
 
-from baselines.instamanip.architecture import DetokenizerSizes, VisionSizes
+from baselines.instamanip.architecture import DetokenizerSizes
 from baselines.instamanip.detokenizer import Detokenizer
-from baselines.instamanip.vision import VisionTower
-from baselines.instamanip.weight_files import read_json, tensors_one_by_one
+from baselines.instamanip.weight_files import filled, read_json
 from editclip import layouts
-from editclip.checkpoints import load_strict
-from editclip.config.section import Section
+from editclip.config.section import Count, Section
 from editclip.errors import InputError
 from editclip.storage import write_json
 
-M = TypeVar("M", bound=nn.Module)
-SIZES = "sizes.json"
-VISION, DETOKENIZER, NO_FEATURES = (f"{part}.safetensors" for part in ("vision", "detokenizer", "no_features"))
+SIZES, DETOKENIZER = "sizes.json", "detokenizer.safetensors"
 
 
 class RendererSizes(Section):
     """What `sizes.json` of a renderer holds."""
 
-    vision: VisionSizes
-    """of the tower"""
     detokenizer: DetokenizerSizes
     """of the de-tokenizer"""
+    slots: Count
+    """features of an image"""
+    feature_width: Count
+    """of a feature"""
 
 
-def save_renderer(folder: Path, sizes: RendererSizes, vision: VisionTower, detokenizer: Detokenizer) -> None:
-    """Write what diffusers does not: sizes, tower, de-tokenizer and, computed in fp32, the features of "no image".
+def empty_detokenizer(sizes: RendererSizes) -> Detokenizer:
+    """The de-tokenizer of these sizes, with random weights."""
+    return Detokenizer(sizes.detokenizer, sizes.slots, sizes.feature_width)
 
-    The tower is in fp32 afterwards: many a CPU has no arithmetic in half precision.
-    """
+
+def save_renderer(folder: Path, sizes: RendererSizes, detokenizer: Detokenizer) -> None:
+    """Write what diffusers does not: sizes and de-tokenizer."""
     write_json(folder / SIZES, sizes.model_dump(mode="json"))
-    for name, module in ((VISION, vision), (DETOKENIZER, detokenizer)):
-        save_file({key: tensor.contiguous() for key, tensor in module.state_dict().items()}, folder / name)
-    with torch.no_grad():
-        save_file({"features": vision.float().eval().no_features().contiguous()}, folder / NO_FEATURES)
+    save_file({name: tensor.contiguous() for name, tensor in detokenizer.state_dict().items()}, folder / DETOKENIZER)
 
 
-def filled(module: M, file: Path, dtype: torch.dtype) -> M:
-    """A module on the meta device with the tensors of a file, of type `dtype`, frozen and in evaluation mode.
-
-    Raises:
-        InputError: a tensor is missing, superfluous or misshapen.
-    """
-    load_strict(module, {name: tensor.to(dtype) for name, tensor in tensors_one_by_one(file)}, file)
-    return module.requires_grad_(False).eval()
-
-
-def load_vision(folder: Path, dtype: torch.dtype = torch.float32) -> VisionTower:
-    """The tower of a renderer's folder, frozen.
+def load_detokenizer(folder: Path, dtype: torch.dtype = torch.float32) -> Detokenizer:
+    """The de-tokenizer of a renderer's folder, frozen.
 
     Raises:
         InputError: it is missing, or a tensor of it is missing, superfluous or misshapen.
     """
-    sizes = read_json(folder / SIZES, RendererSizes)
     with torch.device("meta"):
-        tower = VisionTower(sizes.vision)
-    return filled(tower, folder / VISION, dtype)
-
-
-def load_detokenizer(folder: Path, dtype: torch.dtype = torch.float32) -> Detokenizer:
-    """The de-tokenizer of a renderer's folder, frozen; raises as `load_vision`."""
-    sizes = read_json(folder / SIZES, RendererSizes)
-    with torch.device("meta"):
-        detokenizer = Detokenizer(sizes.detokenizer, sizes.vision.slots, sizes.vision.feature_width)
+        detokenizer = empty_detokenizer(read_json(folder / SIZES, RendererSizes))
     return filled(detokenizer, folder / DETOKENIZER, dtype)
-
-
-def load_no_features(folder: Path) -> Tensor:
-    """The features of "no image", 1×slots×width, of a renderer's folder.
-
-    Raises:
-        InputError: they are missing or of another shape.
-    """
-    vision = read_json(folder / SIZES, RendererSizes).vision
-    found = dict(tensors_one_by_one(folder / NO_FEATURES)).get("features")
-    if found is None or found.shape != (1, vision.slots, vision.feature_width):
-        raise InputError(f"{folder / NO_FEATURES} holds no features of the tower's shape; convert the weights again")
-    return found
 
 
 def canvas_side(folder: Path) -> int:
@@ -113,8 +74,6 @@ def check_renderer(folder: Path) -> None:
     Raises:
         InputError: a part is missing, unreadable or misshapen.
     """
-    load_vision(folder)
     load_detokenizer(folder)
-    load_no_features(folder)
     layouts.component(folder / "unet")
     layouts.component(folder / "vae")

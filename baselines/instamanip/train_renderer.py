@@ -1,9 +1,9 @@
-"""Train InstaManip's renderer from an InstructPix2Pix: vision tower, de-tokenizer and UNet learn together.
+"""Train InstaManip's renderer from an InstructPix2Pix: de-tokenizer and UNet learn together.
 
-The tower reads the edited image, the de-tokenizer turns its features into the UNet's conditions, and the UNet denoises
-that image given the unscaled latents of the one before the edit: SEED-X's second stage, whose training is not
-published. The tower, there Qwen-VL's, has to start from nothing here. What of the UNet has the shape of
-InstructPix2Pix's starts as that; `logs/new_tensors.json` lists the rest, which is SDXL's added embedding.
+The frozen tower reads the edited image, the de-tokenizer turns its features into the UNet's conditions, and the UNet
+denoises that image given the unscaled latents of the one before the edit: SEED-X's second stage, whose training is not
+published. What of the UNet has the shape of InstructPix2Pix's starts as that; `logs/new_tensors.json` lists the rest,
+which is SDXL's added embedding.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,10 @@ from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteSchedule
 from torch import Tensor, nn
 
 from baselines.instamanip.detokenizer import Detokenizer
-from baselines.instamanip.renderer_layout import RendererSizes, save_renderer
+from baselines.instamanip.renderer_layout import RendererSizes, empty_detokenizer, save_renderer
 from baselines.instamanip.renderer_recipe import RendererRecipe
 from baselines.instamanip.vision import VisionTower
+from baselines.instamanip.vision_layout import load_vision
 from editclip.data.triplets import Triplets
 from editclip.errors import InputError
 from editclip.patch_vae import load_vae
@@ -33,7 +34,6 @@ from editclip.training.job import Job
 class Networks(NamedTuple):
     """What is trained."""
 
-    vision: VisionTower
     detokenizer: Detokenizer
     unet: UNet2DConditionModel
 
@@ -72,31 +72,39 @@ def size_numbers(side: int, count: int) -> Tensor:
 
 
 def training_loss(
-    networks: Networks, latents: Latents, scheduler: DDPMScheduler, recipe: RendererRecipe, wrong: bool = False
+    networks: Networks,
+    vision: VisionTower,
+    latents: Latents,
+    scheduler: DDPMScheduler,
+    recipe: RendererRecipe,
+    wrong: bool = False,
 ) -> loop.LossFunction:
     """Denoising loss of the edited image, given its features and the original one.
 
     Args:
         networks: what is trained.
+        vision: the frozen tower.
         latents: of the split.
         scheduler: noise schedule and prediction type.
         recipe: noise and dropout of conditions.
-        wrong: give each row the features of the next one; what that costs is what the features tell.
+        wrong: give each row the features of the one before it; what that costs is what the features tell.
     """
     device = loop.device()
+    with torch.no_grad():
+        no_features = vision.no_features()
 
     def loss(batch: diffusion.Batch, draws: Draws) -> Mapping[str, Tensor]:
         clean = latents.latents("edited", batch, draws)
-        noised = diffusion.add_noise(scheduler, clean, draws)
+        noised = diffusion.add_noise(scheduler, clean, draws, recipe.timesteps)
         image = latents.image_condition("original", batch)
-        vision = networks.vision
-        features = vision.features(vision.normalised(batch.edited.to(device).float() / 255))
+        with torch.no_grad():
+            features = vision.features(vision.normalised(batch.edited.to(device).float() / 255))
         if wrong:
             features = features.roll(1, 0)
-        jitter = draws.normal(*features.shape[1:]).to(features) * features.detach().std()
+        jitter = draws.normal(*features.shape[1:]).to(features) * features.std()
         features = features + recipe.feature_noise * jitter
         no_edit, no_image = (lost.to(device) for lost in diffusion.dropped_conditions(recipe.condition_dropout, draws))
-        features = torch.where(no_edit[:, None, None], vision.no_features(), features)
+        features = torch.where(no_edit[:, None, None], no_features.to(features), features)
         image = image.masked_fill(no_image[:, None, None, None], 0)
         context, embedding = networks.detokenizer(features)
         added = {"text_embeds": embedding, "time_ids": size_numbers(recipe.resolution, len(context)).to(device)}
@@ -109,7 +117,7 @@ def training_loss(
 
 def train(
     networks: Networks,
-    new: list[str],
+    vision: VisionTower,
     recipe: RendererRecipe,
     latents: tuple[Latents, Latents],
     scheduler: DDPMScheduler,
@@ -117,19 +125,15 @@ def train(
 ) -> None:
     """Train `networks` in place on the first of `latents`, validated on the second."""
     training, held_out = latents
-    started = [p for name, p in networks.unet.named_parameters() if name not in new]
-    fresh = [p for name, p in networks.unet.named_parameters() if name in new]
-    for part in (networks.vision, networks.detokenizer):
-        fresh += [p for p in part.parameters() if p.requires_grad]
     checks = {
         name: diffusion.validation_loss(
-            training_loss(networks, held_out, scheduler, recipe, wrong), held_out, recipe.validation_examples
+            training_loss(networks, vision, held_out, scheduler, recipe, wrong), held_out, recipe.validation_examples
         )
         for name, wrong in (("loss", False), ("loss_wrong_features", True))
     }
     loop.fit(
-        training_loss(networks, training, scheduler, recipe),
-        [loop.Group(started), loop.Group(fresh, recipe.new_learning_rate)],
+        training_loss(networks, vision, training, scheduler, recipe),
+        [group for part in networks for group in loop.decay_groups(part)],
         recipe,
         modules=networks._asdict(),
         draw=loop.shuffled_batches(len(training.triplets), recipe.batch_size, job.seed),
@@ -144,19 +148,19 @@ def train(
 def run(job: Job[RendererRecipe]) -> None:
     """Train and fill `job.out`."""
     base, recipe, device = job.weights["ip2p"], job.recipe, loop.device()
-    sizes = recipe.detokenizer
-    vae = load_vae(base / "vae").to(device)
+    loop.refuse_microbatches(recipe)  # the noise on features has the deviation of all rows of a pass
+    widths = recipe.detokenizer.context_widths
+    vae, vision = load_vae(base / "vae").to(device), load_vision(job.weights["instamanip_vision"]).to(device)
     scheduler = DDPMScheduler.from_pretrained(str(base), subfolder="scheduler")
-    unet, new = with_added_embedding(
-        load_unet(base), sum(sizes.context_widths), sizes.context_widths[1], recipe.time_width
+    unet, new = with_added_embedding(load_unet(base), sum(widths), widths[1], recipe.time_width)
+    sizes = RendererSizes(
+        detokenizer=recipe.detokenizer, slots=vision.sizes.slots, feature_width=vision.sizes.feature_width
     )
-    detokenizer = Detokenizer(sizes, recipe.vision.slots, recipe.vision.feature_width)
-    networks = Networks(VisionTower(recipe.vision).to(device), detokenizer.to(device), unet.to(device))
+    networks = Networks(empty_detokenizer(sizes).to(device), unet.to(device))
     splits = (Triplets(job.triplets, split, recipe.resolution) for split in ("train", "validation"))
     training, held_out = (Latents(vae, split, cache=recipe.cache_latents) for split in splits)
-    train(networks, new, recipe, (training, held_out), scheduler, job)
-    sizes_kept = RendererSizes(vision=recipe.vision, detokenizer=sizes)
-    save_renderer(job.out, sizes_kept, networks.vision, networks.detokenizer)
+    train(networks, vision, recipe, (training, held_out), scheduler, job)
+    save_renderer(job.out, sizes, networks.detokenizer)
     unet.save_pretrained(job.out / "unet")
     vae.save_pretrained(job.out / "vae")
     EulerDiscreteScheduler.from_config(scheduler.config).save_pretrained(job.out / "scheduler")

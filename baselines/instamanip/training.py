@@ -16,8 +16,8 @@ from baselines.instamanip.manipulator import Manipulator
 from baselines.instamanip.manipulator_layout import save_manipulator
 from baselines.instamanip.prompting import AddedTokens, Prompter, WordTokens
 from baselines.instamanip.recipe import ManipulatorRecipe
-from baselines.instamanip.renderer_layout import load_vision
 from baselines.instamanip.vision import VisionTower, pooled
+from baselines.instamanip.vision_layout import load_vision
 from editclip.data.triplets import Triplets
 from editclip.errors import InputError
 from editclip.model import Clip
@@ -159,7 +159,7 @@ def run(job: Job[ManipulatorRecipe]) -> None:
     """Train and fill `job.out`."""
     recipe, device = job.recipe, loop.device()
     loop.refuse_microbatches(recipe)
-    vision = load_vision(job.weights["instamanip_renderer"]).to(device)
+    vision = load_vision(job.weights["instamanip_vision"]).to(device)
     training, held_out = (Triplets(job.triplets, split, recipe.resolution) for split in ("train", "validation"))
     sizes, edits = recipe.manipulator, _edits(training)
     words = WordTokens.of([*recipe.wording.pieces(), '"', *recipe.answers, *training.edit_prompts])

@@ -9,12 +9,14 @@ import psutil
 import torch
 from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
+from editclip.checkpoints import load_strict
 from editclip.config.section import checked
 from editclip.errors import InputError
 
 S = TypeVar("S", bound=BaseModel)
+M = TypeVar("M", bound=nn.Module)
 
 
 def read_json(file: Path, kind: type[S]) -> S:
@@ -45,6 +47,16 @@ def tensors_one_by_one(file: Path) -> Iterator[tuple[str, Tensor]]:
                 yield name, opened.get_tensor(name)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{file} cannot be read ({error}); fetch or convert the weights again") from error
+
+
+def filled(module: M, file: Path, dtype: torch.dtype) -> M:
+    """A module on the meta device with the tensors of a file, of type `dtype`, frozen and in evaluation mode.
+
+    Raises:
+        InputError: a tensor is missing, superfluous or misshapen.
+    """
+    load_strict(module, {name: tensor.to(dtype) for name, tensor in tensors_one_by_one(file)}, file)
+    return module.requires_grad_(False).eval()
 
 
 def values_in(file: Path) -> int:

@@ -78,13 +78,15 @@ def shuffled_batches(examples: int, batch_size: int, seed: int) -> Callable[[int
 
 
 def refuse_microbatches(recipe: GradientRecipe) -> None:
-    """Refuse to cut the batches of a contrastive loss, whose negatives are the other rows.
+    """Refuse to cut the batches of a loss that looks at other rows, as a contrastive one at its negatives.
 
     Raises:
         InputError: the recipe asks for microbatches.
     """
     if recipe.microbatch_size is not None:
-        raise InputError("microbatch_size must be null: a contrastive batch cannot be cut; lower batch_size instead")
+        raise InputError(
+            "microbatch_size must be null: this loss looks at a batch as a whole; lower batch_size instead"
+        )
 
 
 def decay_groups(module: nn.Module) -> list[Group]:

@@ -1,4 +1,4 @@
-"""The released weights: sizes, names and shapes, the merged LoRA, and both folders from small files of that form."""
+"""The released weights: sizes, names and shapes, the merged LoRA, and all folders from small files of that form."""
 
 import dataclasses
 import json
@@ -34,6 +34,7 @@ from baselines.instamanip.convert import (
     ManipulatorKind,
     Merged,
     convert_renderer,
+    convert_vision,
     empty_manipulator,
     merged_manipulator,
     merged_parts,
@@ -44,15 +45,9 @@ from baselines.instamanip.manipulator_layout import load_manipulator, save_manip
 from baselines.instamanip.prompting import AddedTokens, Prompter, Wording, WordTokens
 from baselines.instamanip.released_weights import Weights, stored, weight_shards
 from baselines.instamanip.renderer import Renderer
-from baselines.instamanip.renderer_layout import (
-    RendererSizes,
-    canvas_side,
-    check_renderer,
-    load_detokenizer,
-    load_no_features,
-    load_vision,
-)
+from baselines.instamanip.renderer_layout import RendererSizes, canvas_side, check_renderer, load_detokenizer
 from baselines.instamanip.vision import VisionTower
+from baselines.instamanip.vision_layout import check_folder, load_no_features, load_vision
 from baselines.instamanip.weight_files import check_memory, tensors_one_by_one
 from editclip.checkpoints import load_strict
 from editclip.errors import InputError
@@ -382,7 +377,7 @@ def test_too_little_memory_is_said_before_loading(tmp_path: Path, monkeypatch: p
 
 @dataclasses.dataclass
 class Sources:
-    """Small files of the form that the renderer's sources have, and the networks in them."""
+    """Small files of the form that the sources of tower and renderer have, and the networks in them."""
 
     qwen: Path
     second_stage: Path
@@ -392,8 +387,8 @@ class Sources:
     unet: UNet2DConditionModel
 
     def convert(self, out: Path, dtype: torch.dtype = torch.float32) -> None:
-        sizes = RendererSizes(vision=VISION, detokenizer=DETOKENIZER)
-        convert_renderer(self.qwen, self.second_stage, self.sdxl, sizes, dtype, out)
+        sizes = RendererSizes(detokenizer=DETOKENIZER, slots=VISION.slots, feature_width=VISION.feature_width)
+        convert_renderer(self.second_stage, self.sdxl, sizes, dtype, out)
 
     def rewrite(self, **added: Any) -> None:
         """Add tensors to the second stage, or with None take them away."""
@@ -440,43 +435,63 @@ def sources(tmp_path: Path) -> Sources:
     return Sources(qwen, second_stage, sdxl, tower, detokenizer, unet)
 
 
-def test_a_renderer_is_made_of_its_three_sources(sources: Sources, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    sources.convert(out)
-    check_renderer(out)
-    assert canvas_side(out) == 16
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Empty ones, for a tower and a renderer."""
+    vision, renderer = tmp_path / "vision", tmp_path / "renderer"
+    vision.mkdir()
+    renderer.mkdir()
+    return vision, renderer
+
+
+def test_tower_and_renderer_are_made_of_their_sources(sources: Sources, folders: tuple[Path, Path]) -> None:
+    vision, renderer = folders
+    convert_vision(sources.qwen, VISION, torch.float32, vision)
+    sources.convert(renderer)
+    check_folder(vision)
+    check_renderer(renderer)
+    assert {file.name for file in vision.iterdir()} == {
+        "sizes.json", "vision.safetensors", "no_features.safetensors"
+    }  # fmt: skip
+    assert {file.name for file in renderer.iterdir()} == {
+        "sizes.json", "detokenizer.safetensors", "unet", "vae", "scheduler"
+    }  # fmt: skip
+    assert canvas_side(renderer) == 16
     images, features = torch.randn(2, 3, 32, 32), torch.randn(2, 4, 16)
     with torch.no_grad():
-        assert torch.equal(load_vision(out)(images), sources.tower(images))
-        assert torch.allclose(load_no_features(out), sources.tower.no_features(), atol=1e-6)
-        for one, other in zip(load_detokenizer(out)(features), sources.detokenizer(features), strict=True):
+        assert torch.equal(load_vision(vision)(images), sources.tower(images))
+        assert torch.allclose(load_no_features(vision), sources.tower.no_features(), atol=1e-6)
+        for one, other in zip(load_detokenizer(renderer)(features), sources.detokenizer(features), strict=True):
             assert torch.equal(one, other)
-    loaded = Renderer.load(out, "cpu", torch.float32)
+    loaded = Renderer.load(renderer, vision, "cpu", torch.float32)
+    assert torch.equal(loaded.no_features, load_no_features(vision))
     for name, tensor in sources.unet.state_dict().items():
         assert torch.equal(loaded.pipeline.unet.state_dict()[name], tensor), name
     assert loaded.pipeline.unet.config.in_channels == 8
     assert loaded.pipeline.scheduler.config.beta_schedule == "scaled_linear"
-    assert {file.name for file in (out / "vae").iterdir()} == {"config.json", "diffusion_pytorch_model.safetensors"}
+    assert {file.name for file in (renderer / "vae").iterdir()} == {
+        "config.json", "diffusion_pytorch_model.safetensors"
+    }  # fmt: skip
 
 
-def test_a_renderer_in_half_precision_is_near(sources: Sources, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    sources.convert(out, torch.float16)
-    check_renderer(out)
-    parts = ("vision.safetensors", "detokenizer.safetensors", "unet/diffusion_pytorch_model.safetensors")
-    for part in parts:
-        assert {tensor.dtype for _, tensor in tensors_one_by_one(out / part)} == {torch.float16}
-    vae = dict(tensors_one_by_one(out / "vae" / "diffusion_pytorch_model.safetensors"))
+def test_tower_and_renderer_in_half_precision_are_near(sources: Sources, folders: tuple[Path, Path]) -> None:
+    vision, renderer = folders
+    convert_vision(sources.qwen, VISION, torch.float16, vision)
+    sources.convert(renderer, torch.float16)
+    check_folder(vision)
+    check_renderer(renderer)
+    unet = renderer / "unet" / "diffusion_pytorch_model.safetensors"
+    for part in (vision / "vision.safetensors", renderer / "detokenizer.safetensors", unet):
+        assert {tensor.dtype for _, tensor in tensors_one_by_one(part)} == {torch.float16}
+    vae = dict(tensors_one_by_one(renderer / "vae" / "diffusion_pytorch_model.safetensors"))
     assert {tensor.dtype for tensor in vae.values()} == {torch.float32}
+    assert load_no_features(vision).dtype == torch.float32
     with torch.no_grad():
-        assert torch.allclose(load_no_features(out).float(), sources.tower.no_features(), atol=0.05)
+        assert torch.allclose(load_no_features(vision), sources.tower.no_features(), atol=0.05)
 
 
-def test_unfit_sources_of_a_renderer_are_refused(sources: Sources, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
+def test_unfit_sources_of_a_renderer_are_refused(sources: Sources, folders: tuple[Path, Path]) -> None:
+    out = folders[1]
     sources.rewrite(**{"vae.conv": torch.ones(1)})
     with pytest.raises(InputError, match=r"second_stage.bin: unknown tensor vae.conv \(1 in all\)"):
         sources.convert(out)
@@ -495,10 +510,25 @@ def test_unfit_sources_of_a_renderer_are_refused(sources: Sources, tmp_path: Pat
     (sources.sdxl / "unet" / "config.json").unlink()
     with pytest.raises(InputError, match="its unet/config.json cannot be read .*; give a folder of SDXL"):
         convert.empty_unet(sources.sdxl)
+
+
+def test_unfit_sources_of_a_tower_are_refused(sources: Sources, folders: tuple[Path, Path]) -> None:
+    out, file = folders[0], sources.qwen / "whole.bin"
+    state = {f"transformer.visual.{name}": tensor for name, tensor in sources.tower.state_dict().items()}
+    for name, tensor, expected in (
+        ("ln_post.bias", None, "tensor ln_post.bias .* is missing"),
+        ("ln_post.bias", torch.ones(3), r"tensor ln_post.bias has shape \(3,\)"),
+        ("ln_post.bias", torch.full((16,), torch.nan), "ln_post.bias is not finite"),
+        ("ln_final.bias", torch.ones(3), "unknown tensor ln_final.bias"),
+    ):
+        changed = {**state, f"transformer.visual.{name}": tensor}
+        torch.save({key: value for key, value in changed.items() if value is not None}, file)
+        with pytest.raises(InputError, match=rf"whole.bin: .*{expected}"):
+            convert_vision(file, VISION, torch.float32, out)
     shard = sources.qwen / "pytorch_model-00002-of-00002.bin"
     shard.unlink()
     with pytest.raises(InputError, match=f"{shard} is missing, but pytorch_model.bin.index.json names it; download it"):
-        sources.convert(out)
+        convert_vision(sources.qwen, VISION, torch.float32, out)
 
 
 @pytest.fixture
@@ -519,15 +549,21 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_command_line_writes_both_layouts(
+def test_command_line_writes_all_layouts(
     sources: Sources,
     trained_only: tuple[Path, Path, Manipulator],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    given = ["--vision", sources.qwen, "--detokenizer", sources.second_stage, "--sdxl", sources.sdxl]
-    call(monkeypatch, "renderer", *given, "--out", tmp_path / "renderer")
-    check_renderer(tmp_path / "renderer")
+    vision, renderer = tmp_path / "vision", tmp_path / "renderer"
+    call(monkeypatch, "vision", "--vision", sources.qwen, "--out", vision)
+    check_folder(vision)
+    given = ["--detokenizer", sources.second_stage, "--sdxl", sources.sdxl]
+    call(monkeypatch, "renderer", *given, "--out", renderer)
+    check_renderer(renderer)
+    Renderer.load(renderer, vision, "cpu", torch.float32)
+    taken = [json.loads((folder / "provenance.json").read_text("utf-8"))["inputs"] for folder in (vision, renderer)]
+    assert list(map(set, taken)) == [{"vision"}, {"detokenizer", "sdxl"}]
     small, large, made = trained_only
     wording, tokenizer = tmp_path / "wording.json", tmp_path / "llama.model"
     wording.write_text(json.dumps(WORDING.model_dump()), encoding="utf-8")
@@ -564,7 +600,8 @@ def test_a_wording_that_is_not_the_released_one_is_refused(tmp_path: Path, monke
     ("arguments", "expected"),
     [
         ((), "the following arguments are required: command"),
-        (("renderer", "--out", "o"), "required: --vision, --detokenizer, --sdxl"),
+        (("renderer", "--out", "o"), "required: --detokenizer, --sdxl"),
+        (("vision", "--out", "o"), "required: --vision"),
         (("manipulator", "--out", "o"), "required: --checkpoint, --tokenizer, --wording"),
         (("renderer", "--dtype", "int8"), "invalid choice: 'int8'"),
     ],

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from baselines.instamanip.editor import Learner, Painter, load_stage
 from baselines.instamanip.method import OPTIONS
-from baselines.instamanip.vision import pixels_of
+from baselines.instamanip.vision import VisionTower, pixels_of
+from baselines.instamanip.vision_layout import load_vision, save_vision
 from editclip.editing import EditRequest, Exemplar
 from editclip.editing.cards import parse_method
 from editclip.errors import InputError
@@ -46,18 +47,22 @@ def painter(weights: dict[str, Path], **options: Any) -> Painter:
 
 
 def test_each_stage_loads_its_own_networks_alone(weights: dict[str, Path], tmp_path: Path) -> None:
-    manipulator, renderer = tmp_path / "manipulator", tmp_path / "renderer"
-    shutil.copytree(weights["instamanip"], manipulator)
-    shutil.copytree(weights["instamanip_renderer"], renderer)
-    here = {"instamanip": manipulator, "instamanip_renderer": renderer}
-    (renderer / "detokenizer.safetensors").unlink()  # of the renderer alone
-    (renderer / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    learner(here)
-    shutil.rmtree(renderer)
-    shutil.copytree(weights["instamanip_renderer"], renderer)
-    (renderer / "vision.safetensors").unlink()
-    shutil.rmtree(manipulator)
-    painter(here)
+    names = ("instamanip", "instamanip_renderer", "instamanip_vision")
+    plans, edits = ({name: tmp_path / stage / name for name in names} for stage in ("plan", "edit"))
+    for here in (plans, edits):
+        for name, folder in here.items():
+            shutil.copytree(weights[name], folder)
+    renderer, vision = plans["instamanip_renderer"], plans["instamanip_vision"]
+    for needless in (
+        renderer / "detokenizer.safetensors",
+        renderer / "unet" / "diffusion_pytorch_model.safetensors",
+        vision / "no_features.safetensors",
+    ):
+        needless.unlink()
+    learner(plans)
+    (edits["instamanip_vision"] / "vision.safetensors").unlink()
+    shutil.rmtree(edits["instamanip"])
+    painter(edits)
 
 
 def test_queries_of_several_exemplars_are_planned_together(weights: dict[str, Path]) -> None:
@@ -128,7 +133,7 @@ def test_a_plan_of_other_weights_is_refused(weights: dict[str, Path]) -> None:
         painter(weights).edit([dataclasses.replace(asked, planned={"features": torch.zeros(9, 16)})])
 
 
-def test_a_manipulator_of_another_renderer_is_refused(weights: dict[str, Path], tmp_path: Path) -> None:
+def test_a_manipulator_of_another_tower_is_refused(weights: dict[str, Path], tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(weights["instamanip"], other)
     state = load_file(other / "model.safetensors")
@@ -140,6 +145,19 @@ def test_a_manipulator_of_another_renderer_is_refused(weights: dict[str, Path], 
     sizes.write_text(sizes.read_text().replace('"feature_width": 16', '"feature_width": 24'))
     with pytest.raises(InputError, match="has shape"):
         learner({**weights, "instamanip": other})
+
+
+@pytest.mark.parametrize(
+    ("stage", "does"),
+    [("plan", "instamanip foretells 4 features of width 16"), ("edit", "instamanip_renderer renders 4 features of w")],
+)
+def test_another_tower_is_refused(weights: dict[str, Path], tmp_path: Path, stage: str, does: str) -> None:
+    sizes = load_vision(weights["instamanip_vision"]).sizes
+    for slots, width in ((2, 16), (4, 24)):
+        tower = VisionTower(sizes.model_copy(update={"slots": slots, "feature_width": width}))
+        save_vision(tmp_path, tower)
+        with pytest.raises(InputError, match=rf"{does}.*, but {tmp_path} sees {slots} of width {width}; give the two"):
+            load_stage({**weights, "instamanip_vision": tmp_path}, QUICK, "cpu", stage)
 
 
 @pytest.mark.parametrize(("stage", "purpose"), [("plan", "planning"), ("edit", "rendering")])

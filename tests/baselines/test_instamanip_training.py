@@ -1,4 +1,4 @@
-"""InstaManip's two trainings: what they start from, what a batch is, their losses, what the method loads of them."""
+"""InstaManip's three trainings: what they start from, what a batch is, their losses, what the method loads of them."""
 
 import json
 import sys
@@ -12,37 +12,48 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
 
 import training_toys as toys
 from diffusers import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from editing_toys import photo
 
-from baselines.instamanip import training
+from baselines.instamanip import train_renderer, training
 from baselines.instamanip.editor import load_stage
 from baselines.instamanip.manipulator_layout import load_manipulator
 from baselines.instamanip.method import OPTIONS
 from baselines.instamanip.recipe import ManipulatorRecipe
-from baselines.instamanip.renderer_layout import load_no_features, load_vision
+from baselines.instamanip.renderer_layout import load_detokenizer
+from baselines.instamanip.renderer_recipe import RendererRecipe
 from baselines.instamanip.train_renderer import with_added_embedding
-from baselines.instamanip.vision import pooled
+from baselines.instamanip.vision import DEVIATION, MEAN, pooled
+from baselines.instamanip.vision_layout import load_no_features, load_vision
 from editclip.config.section import checked
 from editclip.data.triplets import Triplets
 from editclip.data.world import write_triplets
 from editclip.editing import EditRequest, Exemplar
 from editclip.errors import InputError
 from editclip.model import Clip
+from editclip.patch_vae import load_vae
+from editclip.pipeline_parts import load_unet
 from editclip.training import __main__ as runner
+from editclip.training.diffusion import Latents
 from editclip.training.draws import Draws
 
 SIDE = 32
-VISION = {
-    "image_size": SIDE, "patch_size": 8, "width": 16, "layers": 1, "heads": 2, "mlp_width": 32, "table_grid": 4,
-    "tokens_grid": 4, "feature_width": 16, "feature_heads": 2, "slots": 4,
+VISION: dict[str, Any] = {
+    **toys.TRAINING,
+    "resolution": SIDE,
+    "vision": {
+        "image_size": SIDE, "patch_size": 8, "width": 16, "layers": 1, "heads": 2, "mlp_width": 32, "table_grid": 4,
+        "tokens_grid": 4, "feature_width": 16, "feature_heads": 2, "slots": 4,
+    },
+    "feature_noise": 0.1,
+    "validation_examples": 8,
 }  # fmt: skip
 RENDERER: dict[str, Any] = {
     **toys.TRAINING,
     "resolution": SIDE,
-    "vision": VISION,
     "detokenizer": {"width": 16, "layers": 1, "heads": 2, "head_width": 8, "context_widths": [8, 8]},
     "time_width": 8,
-    "new_learning_rate": 1e-3,
+    "timesteps": "cubic",
     "feature_noise": 0.1,
     "condition_dropout": 0.05,
     "cache_latents": True,
@@ -78,33 +89,34 @@ def triplets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(
     kind: str, recipe: dict[str, Any], starts: dict[str, Path], triplets: Path, out: Path, patch: pytest.MonkeyPatch
-) -> dict[str, float]:
-    """Train by the command line into `out`; the last logged values."""
+) -> list[dict[str, float]]:
+    """Train by the command line into `out`; the logged values, line by line."""
     arguments = ["--kind", f"baselines.instamanip.{kind}", "--recipe", json.dumps(recipe), "--seed", "3"]
-    arguments += ["--threads", "1", "--out", str(out), "--triplets", str(triplets), "--from"]
-    arguments += [f"{role}={folder}" for role, folder in starts.items()]
+    arguments += ["--threads", "1", "--out", str(out), "--triplets", str(triplets)]
+    arguments += ["--from"] * bool(starts) + [f"{role}={folder}" for role, folder in starts.items()]
     patch.setenv("EDITCLIP_CACHE", str(out.parent / "cache"))
     patch.setattr(sys, "argv", ["training", *arguments])
     runner.main()
     torch.use_deterministic_algorithms(False)
-    lines = (out / "logs" / "metrics.jsonl").read_text().splitlines()
-    last: dict[str, float] = json.loads(lines[-1])
-    return last
+    return [json.loads(line) for line in (out / "logs" / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_the_command_line_trains_what_the_method_loads(
     weights: dict[str, Path], triplets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    renderer, manipulator = tmp_path / "renderer", tmp_path / "manipulator"
-    last = trained("renderer_recipe", RENDERER, {"ip2p": weights["ip2p"]}, triplets, renderer, monkeypatch)
+    vision, renderer, manipulator = (tmp_path / name for name in ("vision", "renderer", "manipulator"))
+    *_, last = trained("vision_recipe", VISION, {}, triplets, vision, monkeypatch)
+    assert {"loss", "validation/loss", "validation/psnr"} <= last.keys()
+    starts = {"ip2p": weights["ip2p"], "instamanip_vision": vision}
+    *_, last = trained("renderer_recipe", RENDERER, starts, triplets, renderer, monkeypatch)
     assert {"validation/loss", "validation/loss_wrong_features"} <= last.keys()
     new = json.loads((renderer / "logs" / "new_tensors.json").read_text())
     assert new == [f"add_embedding.linear_{layer}.{part}" for layer in (1, 2) for part in ("bias", "weight")]
-    starts = {"instamanip_renderer": renderer, "clip": weights["clip"]}
+    starts = {"instamanip_vision": vision, "clip": weights["clip"]}
     recipe = {**MANIPULATOR, "steps": 60, "answers": ["done"], "exemplars": 1}  # until it has learnt to answer
-    last = trained("recipe", recipe, starts, triplets, manipulator, monkeypatch)
+    *_, last = trained("recipe", recipe, starts, triplets, manipulator, monkeypatch)
     assert {"language", "reconstruction", "relation", "validation/reconstruction_wrong_exemplar"} <= last.keys()
-    folders = {"instamanip": manipulator, "instamanip_renderer": renderer}
+    folders = {"instamanip": manipulator, "instamanip_renderer": renderer, "instamanip_vision": vision}
     options = {**OPTIONS, "num_inference_steps": 2}
     learner, painter = (load_stage(folders, options, "cpu", stage) for stage in ("plan", "edit"))
     shown = Exemplar("e", ((photo(0), photo(1)),), "make it snowy", 0)
@@ -126,18 +138,112 @@ def test_the_renderer_starts_as_instructpix2pix(weights: dict[str, Path]) -> Non
         with_added_embedding(unet, 20, 10, 8)
 
 
-def test_the_features_of_no_image_are_those_of_the_trained_tower(
-    weights: dict[str, Path], triplets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_towers_features_learn_to_tell_the_image(
+    triplets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained("renderer_recipe", RENDERER, {"ip2p": weights["ip2p"]}, triplets, tmp_path / "r", monkeypatch)
+    recipe = {**VISION, "steps": 80, "log_every": 10, "validate_every": 10, "learning_rate": 3e-3}
+    lines = trained("vision_recipe", recipe, {}, triplets, tmp_path / "v", monkeypatch)
+    first, last = lines[0], lines[-1]
+    assert (first["step"], last["step"]) == (10, 80)
+    assert last["validation/psnr"] > first["validation/psnr"] + 1
+    assert last["validation/loss"] < first["validation/loss"]
+    tower = load_vision(tmp_path / "v")
     with torch.no_grad():
-        assert torch.allclose(load_no_features(tmp_path / "r"), load_vision(tmp_path / "r").no_features(), atol=1e-6)
+        assert torch.allclose(load_no_features(tmp_path / "v"), tower.no_features(), atol=1e-6)
+
+
+def renderer_recipe(**changes: Any) -> RendererRecipe:
+    still = {"feature_noise": 0.0, "condition_dropout": 0.0, "timesteps": "uniform"}
+    return checked(RendererRecipe, {**RENDERER, **still, **changes})
+
+
+def renderer_parts(weights: dict[str, Path], triplets: Path) -> tuple[train_renderer.Networks, Latents]:
+    """The networks of a renderer, and latents of a posterior without spread: samples are the mode."""
+    folder = weights["instamanip_renderer"]
+    vae = load_vae(folder / "vae")
+    with torch.no_grad():
+        vae.quant_conv.weight[4:] = 0
+        vae.quant_conv.bias[4:] = -100
+    networks = train_renderer.Networks(load_detokenizer(folder).requires_grad_(True), load_unet(folder))
+    return networks, Latents(vae, Triplets(triplets, "train", SIDE), cache=False)
+
+
+@pytest.mark.parametrize("predicts", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_renderers_loss_equals_one_written_out(
+    weights: dict[str, Path], triplets: Path, wrong: bool, predicts: str
+) -> None:
+    count = 6
+    networks, latents = renderer_parts(weights, triplets)
+    vision = load_vision(weights["instamanip_vision"]).requires_grad_(True)
+    scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    scheduler.register_to_config(prediction_type=predicts)
+    batch, seen = latents.load(torch.arange(count)), []
+    networks.unet.register_forward_pre_hook(lambda module, inputs: seen.extend(inputs))
+    loss = train_renderer.training_loss(networks, vision, latents, scheduler, renderer_recipe(), wrong)
+    found = loss(batch, Draws.whole(torch.Generator().manual_seed(4), count))["loss"]
+    given, timesteps, _ = seen
+
+    before, after = (side.float() / 127.5 - 1 for side in (batch.original, batch.edited))
+    encoded = [latents.vae.encode(side).latent_dist.mode() for side in (before, after)]
+    noisy, clean = given[:, :4], encoded[1] * latents.vae.config.scaling_factor
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    alpha = torch.cumprod(1 - betas, 0)[timesteps].view(-1, 1, 1, 1)
+    noise = (noisy - alpha.sqrt() * clean) / (1 - alpha).sqrt()
+    # What is left after taking the edited image out of the UNet's input is white noise: it was what was noised.
+    assert abs(float(noise.mean())) < 0.1 and float(noise.std()) == pytest.approx(1, abs=0.1)
+    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, DEVIATION))
+    with torch.no_grad():
+        features = pooled(vision((batch.edited / 255 - mean) / deviation), 4)
+    shown = [(row + count - 1) % count if wrong else row for row in range(count)]
+    context, embedding = networks.detokenizer(features[shown])
+    added = {"text_embeds": embedding, "time_ids": torch.tensor([[32.0, 32, 0, 0, 32, 32]] * count)}
+    joint = torch.cat([noisy, encoded[0]], dim=1)  # the original's latents are not scaled
+    output = networks.unet(joint, timesteps, context, added_cond_kwargs=added).sample
+    target = noise if predicts == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+    expected = (output - target).square().mean()
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
+    parameters = [
+        networks.detokenizer.proj_in.weight,
+        networks.unet.add_embedding.linear_1.weight,
+        networks.unet.conv_out.weight,
+    ]
+    wanted = torch.autograd.grad(expected, parameters)
+    found.backward()
+    for parameter, theirs in zip(parameters, wanted, strict=True):
+        assert parameter.grad is not None
+        assert theirs.any() and (parameter.grad - theirs).abs().max() <= 1e-3 * theirs.abs().max()
+    assert all(parameter.grad is None for parameter in vision.parameters()), "the tower is frozen"
+
+
+def test_lost_conditions_are_those_of_no_image_and_features_are_noised(
+    weights: dict[str, Path], triplets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks, latents = renderer_parts(weights, triplets)
+    vision, batch, seen = load_vision(weights["instamanip_vision"]), latents.load(torch.arange(4)), []
+    networks.detokenizer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    networks.unet.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0][:, 4:]))
+    lost = torch.tensor([[True, True, False, False], [False, True, True, False]])
+    monkeypatch.setattr(train_renderer.diffusion, "dropped_conditions", lambda probability, draws: tuple(lost))
+    scheduler = DDPMScheduler()
+    for noise in (0.0, 0.5):
+        recipe = renderer_recipe(feature_noise=noise)
+        loss = train_renderer.training_loss(networks, vision, latents, scheduler, recipe)
+        loss(batch, Draws.whole(torch.Generator().manual_seed(0), 4))
+    clean, image, noised, _ = seen
+    with torch.no_grad():
+        own = vision.features(vision.normalised(batch.edited.float() / 255))
+        assert torch.allclose(clean[2:], own[2:], atol=1e-6)
+        for features in (clean, noised):
+            assert torch.allclose(features[:2], vision.no_features().expand(2, -1, -1), atol=1e-6)
+    assert torch.equal(image.flatten(1).any(1), ~lost[1])
+    assert float((noised - clean)[2:].std() / own.std()) == pytest.approx(0.5, rel=0.2)
 
 
 def parts_of(weights: dict[str, Path], triplets: Triplets) -> training.Parts:
     manipulator, prompter = load_manipulator(weights["instamanip"])
     similarity = training.instruction_similarity(Clip.load(weights["clip"]))
-    vision = load_vision(weights["instamanip_renderer"])
+    vision = load_vision(weights["instamanip_vision"])
     return training.Parts(manipulator, vision, prompter, triplets.edit_prompts, similarity)
 
 
@@ -203,7 +309,7 @@ def test_text_is_left_out_as_often_as_asked(weights: dict[str, Path], triplets: 
 def test_data_without_edits_and_cut_batches_are_refused(
     weights: dict[str, Path], triplets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    starts = {"instamanip_renderer": weights["instamanip_renderer"], "clip": weights["clip"]}
+    starts = {"instamanip_vision": weights["instamanip_vision"], "clip": weights["clip"]}
     cut = {**MANIPULATOR, "microbatch_size": 2}
     with pytest.raises(InputError, match="microbatch_size must be null"):
         trained("recipe", cut, starts, triplets, tmp_path / "out", monkeypatch)

@@ -199,25 +199,27 @@ def write_prompt_diffusion(folder: Path, ip2p: Path) -> None:
     controlnet.save_pretrained(folder / "controlnet")
 
 
-def write_instamanip(manipulator: Path, renderer: Path, ip2p: Path) -> None:
-    """Random weights in InstaManip's two layouts, whose answers begin with the image; the VAE is `ip2p`'s."""
+def write_instamanip(manipulator: Path, renderer: Path, tower: Path, ip2p: Path) -> None:
+    """Random weights in InstaManip's three layouts, whose answers begin with the image; the VAE is `ip2p`'s."""
     from baselines.instamanip.architecture import DetokenizerSizes, ManipulatorSizes, VisionSizes
-    from baselines.instamanip.detokenizer import Detokenizer
     from baselines.instamanip.manipulator import Manipulator
     from baselines.instamanip.manipulator_layout import save_manipulator
     from baselines.instamanip.prompting import AddedTokens, Wording, WordTokens
-    from baselines.instamanip.renderer_layout import RendererSizes, save_renderer
+    from baselines.instamanip.renderer_layout import RendererSizes, empty_detokenizer, save_renderer
     from baselines.instamanip.train_renderer import with_added_embedding
     from baselines.instamanip.vision import VisionTower
+    from baselines.instamanip.vision_layout import save_vision
 
     vision = VisionSizes(
         image_size=32, patch_size=8, width=16, layers=1, heads=2, mlp_width=32, table_grid=2, tokens_grid=4,
         feature_width=16, feature_heads=2, slots=4,
     )  # fmt: skip
     detokenizer = DetokenizerSizes(width=16, layers=1, heads=2, head_width=8, context_widths=(8, 8))
+    tower.mkdir(parents=True)
+    save_vision(tower, VisionTower(vision))
     renderer.mkdir(parents=True)
-    networks = VisionTower(vision), Detokenizer(detokenizer, vision.slots, vision.feature_width)
-    save_renderer(renderer, RendererSizes(vision=vision, detokenizer=detokenizer), *networks)
+    rendered = RendererSizes(detokenizer=detokenizer, slots=vision.slots, feature_width=vision.feature_width)
+    save_renderer(renderer, rendered, empty_detokenizer(rendered))
     unet, _ = with_added_embedding(_unet(), 16, 8, 8)
     torch.nn.init.normal_(unet.add_embedding.linear_2.weight, std=0.2)
     unet.save_pretrained(renderer / "unet")
@@ -290,5 +292,7 @@ def write_weights(folder: Path) -> dict[str, Path]:
         CLIPImageProcessorPil(size={"height": 32, "width": 32}, do_center_crop=False).save_pretrained(folder / "clip")
         for name in ("prompt_diffusion", "prompt_diffusion_edits"):
             write_prompt_diffusion(folder / name, folder / "ip2p")
-        write_instamanip(folder / "instamanip", folder / "instamanip_renderer", folder / "ip2p")
+        write_instamanip(
+            folder / "instamanip", folder / "instamanip_renderer", folder / "instamanip_vision", folder / "ip2p"
+        )
     return {path.name: path for path in folder.iterdir()}
