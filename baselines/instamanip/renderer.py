@@ -80,11 +80,13 @@ class Renderer:
                 f"{folder} renders {slots} features of width {width}, but {vision} sees {no_features.shape[1]} of "
                 f"width {no_features.shape[2]}; give the two that were trained together"
             )
-        vae = load_vae(folder / "vae").to(device, torch.float32)  # as the release; SDXL's overflows in half precision
+        vae = load_vae(folder / "vae")
+        if "force_upcast" not in vae.config:  # which the pipeline reads: SDXL's VAE overflows in float16
+            vae.register_to_config(force_upcast=False)
         return cls(
             detokenizer,
             load_unet(folder, dtype).to(device),
-            vae.requires_grad_(False).eval(),
+            vae.to(device, dtype).requires_grad_(False).eval(),
             EulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler"),
             no_features.to(device, dtype),
         )

@@ -6,6 +6,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -186,3 +187,15 @@ def test_options_out_of_range(weights: dict[str, Path], options: dict[str, Any],
         with pytest.raises(InputError) as refusal:
             method.load(weights, "cpu", stage)
         assert sentence in str(refusal.value)
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_half_precision_makes_nearly_the_same(weights: dict[str, Path], precision: str) -> None:
+    single, half = ({"precision": name, "guidance_scale": 2.0} for name in ("float32", precision))
+    images = []
+    for options in (single, half):
+        planner, editor = learner(weights, **options), painter(weights, **options)
+        asked = request(planner, exemplar(), 0)
+        (image,) = editor.edit([dataclasses.replace(asked, planned=planner.plan(asked))])
+        images.append(np.asarray(image, float))
+    assert np.abs(images[0] - images[1]).mean() < 3, "of 255"
