@@ -81,7 +81,7 @@ def method_of(folder: Path) -> Method:
 
 
 def editor_of(method: Method, run: Path) -> Any:
-    """The method, loaded to edit with the run's weights."""
+    """The method, loaded to edit with the run's weights of the names of its roles."""
     return method.load({name: run / "weights" / name for name in method.card.weights}, stage.device(), "edit")
 
 
@@ -120,7 +120,9 @@ def instamanip(run: Path, row: str, batch_size: int) -> list[Comparison]:
     editor, requests = editor_of(method, run), Requests(bench, method, 0)
     vision = load_vision(run / "weights" / "instamanip_vision")
     planned = PLANNED.read(folders)
-    samples = [sample for sample in bench.samples if planned[sample.sample_id]["status"] == "ok"]
+    samples = [s for s in bench.samples if s.ground_truth and planned[s.sample_id]["status"] == "ok"]
+    if not samples:
+        raise InputError(f"{run}: no sample has both a plan and a ground truth")
 
     @torch.no_grad()
     def features(images: Sequence[Image]) -> torch.Tensor:
@@ -135,7 +137,7 @@ def instamanip(run: Path, row: str, batch_size: int) -> list[Comparison]:
     errors: dict[str, list[float]] = {"planned": [], "mean of the training data": [], "the query's": []}
     for first in tqdm(range(0, len(samples), batch_size), desc="rendering the truth"):
         part = samples[first : first + batch_size]
-        truth = [bench.image(sample.ground_truth) for sample in part if sample.ground_truth]
+        truth = [bench.image(str(sample.ground_truth)) for sample in part]
         queries = [bench.image(sample.query) for sample in part]
         wanted = features(truth)
         asked = [requests.request(sample, {}, 0, {"features": each}) for sample, each in zip(part, wanted, strict=True)]
@@ -162,7 +164,7 @@ def _by_owner(values: dict[str, list[float]], owners: Sequence[str]) -> dict[str
     return {name: np.bincount(place, weights=column) / counts for name, column in values.items()}
 
 
-def shown(comparison: Comparison) -> tuple[str, bool]:
+def in_words(comparison: Comparison) -> tuple[str, bool]:
     """A comparison in words, and whether its interval keeps off zero on the right side."""
     (better, one), (worse, other), *_ = comparison.values.items()
     difference = one - other if comparison.larger else other - one
@@ -191,7 +193,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    results = [shown(c) for c in CONTROLS[given.control](given.run, given.row or given.control, given.batch_size)]
+    results = [in_words(c) for c in CONTROLS[given.control](given.run, given.row or given.control, given.batch_size)]
     for text, _ in results:
         sys.stdout.write(text)
     if not all(passed for _, passed in results):

@@ -1,5 +1,9 @@
 """Sizes of InstaManip's networks, as a recipe gives them and a weights folder keeps them, and those of the release."""
 
+from typing import Self
+
+from pydantic import model_validator
+
 from editclip.config.section import Count, Section, Tuple
 
 
@@ -27,7 +31,18 @@ class VisionSizes(Section):
     feature_heads: Count
     """of the pooling attention (release 32)"""
     slots: Count
-    """features of an image, a divisor of the tokens (release 64)"""
+    """features of an image, a square number that divides the tokens (release 64)"""
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        _divides("patch_size", self.patch_size, "image_size", self.image_size)
+        _divides("heads", self.heads, "width", self.width)
+        _divides("feature_heads", self.feature_heads, "feature_width", self.feature_width)
+        _divides("the waves of its positions", 4, "feature_width", self.feature_width)
+        _divides("slots", self.slots, "tokens_grid²", self.tokens_grid**2)
+        if round(self.slots**0.5) ** 2 != self.slots:
+            raise ValueError(f"slots is {self.slots}, but must be a square number: the resamplers' queries form a grid")
+        return self
 
 
 class DetokenizerSizes(Section):
@@ -61,7 +76,24 @@ class ManipulatorSizes(Section):
     edit_tokens: Count
     """learnt embeddings in which the edit is gathered (release 30)"""
     positions: Count
-    """longest sequence (release 2048)"""
+    """longest prompt; a longer one is refused (release 2048)"""
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        _divides("heads", self.heads, "width", self.width)
+        _divides("resampler_heads", self.resampler_heads, "width", self.width)
+        _divides("the waves of its positions", 4, "width", self.width)
+        return self
+
+
+def _divides(name: str, part: int, whole_name: str, whole: int) -> None:
+    """Refuse a part that does not divide a whole.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if whole % part:
+        raise ValueError(f"{whole_name} is {whole}, no multiple of {name}, {part}")
 
 
 RELEASED_VISION = VisionSizes(

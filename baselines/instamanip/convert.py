@@ -19,11 +19,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import psutil
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from torch import Tensor, nn
 
 from baselines.instamanip.architecture import (
@@ -39,10 +37,10 @@ from baselines.instamanip.manipulator_layout import SENTENCEPIECE, save_manipula
 from baselines.instamanip.prompting import Wording
 from baselines.instamanip.released_prompt import check_released
 from baselines.instamanip.released_weights import Weights, cast, stored
-from baselines.instamanip.renderer_layout import RendererSizes, empty_detokenizer, save_renderer
+from baselines.instamanip.renderer_layout import RendererSizes, empty_detokenizer, load_scheduler, save_renderer
 from baselines.instamanip.vision import VisionTower, sine_table
 from baselines.instamanip.vision_layout import save_vision
-from baselines.instamanip.weight_files import read_json
+from baselines.instamanip.weight_files import read_json, refuse_memory
 from editclip import stage
 from editclip.checkpoints import load_strict
 from editclip.errors import InputError
@@ -91,7 +89,7 @@ class Merged(NamedTuple):
         return self.weight.float() + lora.alpha / lora.rank * (up @ down)
 
 
-def filled(module: M, weights: Weights, prefix: str, dtype: torch.dtype) -> M:
+def converted(module: M, weights: Weights, prefix: str, dtype: torch.dtype) -> M:
     """A module on the meta device with the weights under a prefix.
 
     Raises:
@@ -131,7 +129,7 @@ def convert_vision(vision: Path, sizes: VisionSizes, dtype: torch.dtype, out: Pa
     """
     with torch.device("meta"):
         empty = VisionTower(sizes)
-    save_vision(out, filled(empty, stored([vision], VISION_PREFIX), VISION_PREFIX, dtype))
+    save_vision(out, converted(empty, stored([vision], VISION_PREFIX), VISION_PREFIX, dtype))
 
 
 def convert_renderer(detokenizer: Path, sdxl: Path, sizes: RendererSizes, dtype: torch.dtype, out: Path) -> None:
@@ -141,7 +139,7 @@ def convert_renderer(detokenizer: Path, sdxl: Path, sizes: RendererSizes, dtype:
         detokenizer: SEED-X's second stage.
         sdxl: Stable Diffusion XL's folder, with `unet/config.json`, `vae/` and `scheduler/`.
         sizes: of the de-tokenizer and the features that it takes.
-        dtype: of all but the VAE, which is used in fp32.
+        dtype: of all but the VAE, which is kept as it is.
         out: an empty folder.
 
     Raises:
@@ -154,15 +152,11 @@ def convert_renderer(detokenizer: Path, sdxl: Path, sizes: RendererSizes, dtype:
             f"{detokenizer}: unknown tensor {foreign[0]} ({len(foreign)} in all); give SEED-X's second stage"
         )
     load_part(AutoencoderKL, sdxl, "vae").save_pretrained(out / "vae")
-    try:
-        scheduler = EulerDiscreteScheduler.from_pretrained(str(sdxl), subfolder="scheduler", local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{sdxl}: its scheduler/ cannot be loaded ({error}); give a folder of SDXL") from error
-    scheduler.save_pretrained(out / "scheduler")
-    filled(empty_unet(sdxl), second_stage, UNET_PREFIX, dtype).save_pretrained(out / "unet")
+    load_scheduler(sdxl).save_pretrained(out / "scheduler")
+    converted(empty_unet(sdxl), second_stage, UNET_PREFIX, dtype).save_pretrained(out / "unet")
     with torch.device("meta"):
         empty = empty_detokenizer(sizes)
-    save_renderer(out, sizes, filled(empty, second_stage, DETOKENIZER_PREFIX, dtype))
+    save_renderer(out, sizes, converted(empty, second_stage, DETOKENIZER_PREFIX, dtype))
 
 
 class _Untaken:
@@ -266,13 +260,7 @@ def merged_manipulator(
     manipulator = empty_manipulator(kind)
     own = manipulator.state_dict()
     parts = merged_parts(own, weights, base, kind.lora)
-    needed = dtype.itemsize * sum(tensor.numel() for tensor in own.values())
-    present = psutil.virtual_memory().available
-    if needed > present:
-        raise InputError(
-            f"{weights.source}: converting it to {str(dtype).removeprefix('torch.')} needs {needed / 1e9:.1f} GB, and "
-            f"{present / 1e9:.1f} GB are free; free some, or take a larger machine"
-        )
+    refuse_memory(sum(tensor.numel() for tensor in own.values()), "cpu", dtype, "converting")
     state = {name: cast(part.value(kind.lora), dtype, name, weights.source) for name, part in parts.items()}
     load_strict(manipulator, state, weights.source)
     return manipulator.requires_grad_(False).eval()

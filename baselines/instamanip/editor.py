@@ -1,8 +1,9 @@
 """InstaManip's stages: `Learner` prepares exemplars and plans edits, `Painter` renders them.
 
-Neither loads the other's networks: the language model's 26 GB and the renderer's 5 GB never share a memory.
+Neither loads the other's networks, so that no job needs the memory of both.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from baselines.instamanip.manipulator import LearntEdit
 from baselines.instamanip.manipulator_layout import Reader, load_manipulator, weight_files
-from baselines.instamanip.prompting import TEXT_MODES
+from baselines.instamanip.prompting import SILENT
 from baselines.instamanip.renderer import Renderer, Sampling
 from baselines.instamanip.renderer_layout import DETOKENIZER, canvas_side
 from baselines.instamanip.vision import VisionTower, pixels_of
@@ -21,6 +22,8 @@ from baselines.instamanip.vision_layout import VISION, load_vision
 from baselines.instamanip.weight_files import check_memory
 from editclip.editing import EditRequest, Exemplar, check_pipeline_options, noise_generators, to_images
 from editclip.errors import InputError, nearest
+
+LOG = logging.getLogger(__name__)
 
 
 class Learner:
@@ -39,7 +42,7 @@ class Learner:
         self.vision, self.canvas, self.text, self.plan_batch_size = vision, canvas, text, plan_batch_size
 
     @classmethod
-    def load(cls, weights: Mapping[str, Path], options: Mapping[str, Any], device: str) -> "Learner":
+    def load(cls, weights: Mapping[str, Path], options: Mapping[str, Any], device: str, text: str) -> "Learner":
         """From the weights folders.
 
         Raises:
@@ -57,9 +60,7 @@ class Learner:
                 f"{folder} foretells {own[0]} features of width {own[1]}, but {tower} sees {wanted[0]} of width "
                 f"{wanted[1]}; give the two that were trained together"
             )
-        return cls(
-            reader, vision, canvas_side(weights["instamanip_renderer"]), options["text"], options["plan_batch_size"]
-        )
+        return cls(reader, vision, canvas_side(weights["instamanip_renderer"]), text, options["plan_batch_size"])
 
     @torch.no_grad()
     def prepare(self, exemplar: Exemplar) -> dict[str, Tensor]:
@@ -77,8 +78,9 @@ class Learner:
     def plan_many(self, requests: Sequence[EditRequest]) -> list[dict[str, Tensor]]:
         """What `plan` returns, for each of the requests, of whichever exemplars."""
         edits = [LearntEdit(**request.prepared) for request in requests]
-        queries = torch.cat([self._tokens([request.query]) for request in requests])
-        features = self.manipulator.foretell(edits, queries, self.prompter).features
+        queries = self._tokens([request.query for request in requests])
+        features, texts = self.manipulator.foretell(edits, queries, self.prompter)
+        LOG.debug("answers: %s", texts)
         if not torch.isfinite(features).all():
             raise FloatingPointError("the language model foretold features that are not finite")
         return [{"features": each.cpu()} for each in features]
@@ -131,18 +133,26 @@ class Painter:
         return features
 
 
-def load_stage(weights: Mapping[str, Path], options: Mapping[str, Any], device: str, stage: str) -> Learner | Painter:
-    """The method for one of its stages.
+def check_silent(text: str) -> None:
+    """Refuse what is no text mode without an instruction.
+
+    Raises:
+        InputError: it is none.
+    """
+    if text not in SILENT:
+        hint = nearest(text, SILENT)
+        raise InputError(f"text {text!r} is no text mode without an instruction{hint}; use {', '.join(SILENT)}")
+
+
+def load_stage(
+    weights: Mapping[str, Path], options: Mapping[str, Any], device: str, stage: str, text: str
+) -> Learner | Painter:
+    """The method for one of its stages, in a text mode of `Prompter.parts`.
 
     Raises:
         InputError: an option is out of range, or as the stage's own `load`.
     """
     check_pipeline_options(options)
-    if options["text"] not in TEXT_MODES:
-        raise InputError(
-            f"text {options['text']!r} is not a text mode{nearest(options['text'], TEXT_MODES)}; "
-            f"use {', '.join(TEXT_MODES)}"
-        )
     if options["plan_batch_size"] < 1:
         raise InputError(f"plan_batch_size {options['plan_batch_size']} must be at least 1")
-    return (Painter if stage == "edit" else Learner).load(weights, options, device)
+    return Painter.load(weights, options, device) if stage == "edit" else Learner.load(weights, options, device, text)

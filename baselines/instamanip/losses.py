@@ -48,10 +48,11 @@ def relation_loss(states: Sequence[Tensor], layouts: Sequence[Layout], edit_toke
         similarity: B×B cosines of the instructions' embeddings.
     """
     errors = []
-    for layer in states:
-        edits = torch.stack([row[o.edit : o.edit + edit_tokens] for row, o in zip(layer, layouts, strict=True)])
-        unit = functional.normalize(edits.float().mean(1), dim=-1)
-        errors.append(functional.mse_loss(unit @ unit.T, similarity.float()))
+    with torch.autocast(similarity.device.type, enabled=False):  # which would bring the products to half precision
+        for layer in states:
+            edits = torch.stack([row[o.edit : o.edit + edit_tokens] for row, o in zip(layer, layouts, strict=True)])
+            unit = functional.normalize(edits.float().mean(1), dim=-1)
+            errors.append(functional.mse_loss(unit @ unit.T, similarity.float()))
     return torch.stack(errors).mean()
 
 

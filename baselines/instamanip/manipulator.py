@@ -5,6 +5,7 @@ instruction nor exemplars, `learn` is done once for all queries, and only the ke
 are kept. The slots of the answer's image are forced, so that one pass foretells them all (`foretell`).
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from baselines.instamanip.prompting import BEGIN, END, AddedTokens, Layout, Prom
 from baselines.instamanip.vision import GridAttention
 from editclip.errors import InputError
 
-ANSWER_LIMIT = 500  # ids of an answer without an image (release; its own slots need 66 of them)
+ANSWER_LIMIT = 500  # ids of an answer without an image (release with one exemplar; its own image is 66 of them)
 
 
 class LearntEdit(NamedTuple):
@@ -114,8 +115,14 @@ class Manipulator(nn.Module):
                 last image, the answer, is not among them.
 
         Raises:
-            InputError: a sequence shows another number of images.
+            InputError: a sequence shows another number of images, or is longer than the model's positions.
         """
+        longest = max(len(layout.ids) for layout in layouts)
+        if longest > self.llm.config.max_position_embeddings:
+            raise InputError(
+                f"a prompt of {longest} ids is longer than the model's {self.llm.config.max_position_embeddings} "
+                "positions; give fewer exemplars or a shorter instruction"
+            )
         shown = images.shape[1]
         for row, layout in enumerate(layouts):
             if len(layout.images) - shown not in (0, 1):
@@ -155,7 +162,7 @@ class Manipulator(nn.Module):
             images: the tower's tokens of its exemplars, source and target in turn, 2·pairs×n×feature_width.
         """
         end = layout.query + 1
-        shown = Layout(layout.ids[:end], layout.images[:-1], layout.edit, layout.blind, layout.edit_end, 0, end)
+        shown = dataclasses.replace(layout, ids=layout.ids[:end], images=layout.images[:-1], answer=end)
         embedded = self.embedded([shown], images[None])
         cache = DynamicCache()
         self.llm.model(

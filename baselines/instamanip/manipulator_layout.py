@@ -15,7 +15,7 @@ from pydantic import Field
 from baselines.instamanip.architecture import RELEASED_VOCABULARY, ManipulatorSizes, VisionSizes
 from baselines.instamanip.manipulator import Manipulator
 from baselines.instamanip.prompting import AddedTokens, Prompter, SentencePieceTokens, Wording, WordTokens
-from baselines.instamanip.weight_files import read_json, tensors_one_by_one
+from baselines.instamanip.weight_files import check_tensors, read_json, tensors_one_by_one
 from editclip.checkpoints import load_strict
 from editclip.config.section import Count, Section
 from editclip.errors import InputError
@@ -75,6 +75,18 @@ def load_manipulator(folder: Path, device: str = "cpu", dtype: torch.dtype = tor
     Raises:
         InputError: a file is missing or not what it should be, or a tensor is missing, superfluous or misshapen.
     """
+    manipulator, prompter = _empty(folder)
+    state = {
+        name: tensor.to(device, dtype) for file in weight_files(folder) for name, tensor in tensors_one_by_one(file)
+    }
+    load_strict(manipulator, state, folder)
+    rotary = manipulator.llm.model.rotary_emb  # its frequencies are no weights
+    manipulator.llm.model.rotary_emb = type(rotary)(manipulator.llm.config).to(device)
+    return Reader(manipulator.requires_grad_(False).eval(), prompter)
+
+
+def _empty(folder: Path) -> Reader:
+    """The manipulator of a folder's sizes, on the meta device, with its prompts."""
     content = read_json(folder / SIZES, ManipulatorFolder)
     sizes, slots = content.manipulator, content.slots
     text: WordTokens | SentencePieceTokens
@@ -87,14 +99,7 @@ def load_manipulator(folder: Path, device: str = "cpu", dtype: torch.dtype = tor
         vocabulary = len(text) + len(added.names)
     prompter = Prompter(read_json(folder / WORDING, Wording), text, added)
     with torch.device("meta"):
-        manipulator = Manipulator(sizes, slots, content.feature_width, vocabulary)
-    state = {
-        name: tensor.to(device, dtype) for file in weight_files(folder) for name, tensor in tensors_one_by_one(file)
-    }
-    load_strict(manipulator, state, folder)
-    rotary = manipulator.llm.model.rotary_emb  # its frequencies are no weights
-    manipulator.llm.model.rotary_emb = type(rotary)(manipulator.llm.config).to(device)
-    return Reader(manipulator.requires_grad_(False).eval(), prompter)
+        return Reader(Manipulator(sizes, slots, content.feature_width, vocabulary), prompter)
 
 
 def weight_files(folder: Path) -> Sequence[Path]:
@@ -110,9 +115,9 @@ def weight_files(folder: Path) -> Sequence[Path]:
 
 
 def check_manipulator(folder: Path) -> None:
-    """Check a manipulator's folder.
+    """Check a manipulator's folder without loading the weights.
 
     Raises:
         InputError: a part is missing, unreadable or misshapen.
     """
-    load_manipulator(folder)
+    check_tensors(_empty(folder).manipulator, weight_files(folder), folder)

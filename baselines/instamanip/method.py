@@ -1,6 +1,6 @@
 """InstaManip: a language model reads instruction, exemplars and query, and foretells the edit for SDXL to render.
 
-See docs/methods/instamanip.md.
+As released, with the instruction; `baselines.instamanip_no_text` is without. See docs/methods/instamanip.md.
 """
 
 from collections.abc import Mapping
@@ -18,14 +18,13 @@ NEEDS = ("exemplar", "instruction")
 STAGES = ("prepare", "plan", "edit")
 WEIGHTS = ("instamanip", "instamanip_renderer", "instamanip_vision")
 RESOLUTION = None
-GPU_GB = 40
+GPU_GB = 64  # 61 GB of weights in float32, half of that in float16
 DETERMINISTIC = True
 TRAINED_ON = ("timbrooks/instructpix2pix-clip-filtered",)
 OPTIONS = {
     "num_inference_steps": 50,  # official script
     "guidance_scale": 7.5,  # official pipeline's default, which the script keeps
     "image_guidance_scale": 1.5,  # the same
-    "text": "instruction",  # as released and as its weights were trained; or dropped, empty_quotes
     "plan_batch_size": 8,  # ours; official one by one
     "precision": "float32",  # official float16
 }
@@ -39,4 +38,4 @@ def load(weights: Mapping[str, Path], options: Mapping[str, Any], device: str, s
     """
     from baselines.instamanip.editor import load_stage
 
-    return load_stage(weights, options, device, stage)
+    return load_stage(weights, options, device, stage, text="instruction")

@@ -17,7 +17,8 @@ from editclip.config.section import Section
 from editclip.errors import InputError, nearest
 
 BEGIN, END, UNKNOWN = 1, 2, 0  # ids of LLaMA's tokenizer, and of ours
-TEXT_MODES = ("instruction", "dropped", "empty_quotes")
+SILENT = ("dropped", "empty_quotes")  # text modes without an instruction
+TEXT_MODES = ("instruction", *SILENT)
 
 Part = str | tuple[int, ...]  # a piece of text, or ids of added tokens
 
@@ -231,7 +232,7 @@ class Prompter:
         if pairs < 1:
             raise InputError("InstaManip was given no exemplar pair; give one or more")
         if mode == "instruction" and instruction is None:
-            raise InputError("text is instruction, but this exemplar has none; use text: dropped")
+            raise InputError("this exemplar has no instruction; take baselines.instamanip_no_text, which needs none")
         said = {"instruction": f'"{instruction}"', "dropped": "", "empty_quotes": '""'}[mode]
         wording, image = self.wording, self.added.image
         parts: list[Part] = [wording.opening + said + wording.pairs + wording.source, image, wording.target, image]
@@ -261,7 +262,7 @@ class Prompter:
         ids = [BEGIN, *self.ids(parts)]
         start = len(ids)
         if answer is not None:
-            ids += [*self.ids([answer, self.added.image, ""]), END]
+            ids += [*self.ids([answer, self.added.image]), END]
         images = [place + 1 for place, i in enumerate(ids) if i == self.added.image_start]
         ends = [place for place, i in enumerate(ids) if i == self.added.image_end]
         last_exemplar = images[: len(images) if answer is None else -1][-2]

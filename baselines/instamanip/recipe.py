@@ -25,7 +25,7 @@ class ManipulatorRecipe(GradientRecipe):
     answers: list[str] = Field(min_length=1)
     """what the language model says before its image, one of them at random (release: 20 pleasantries and nothing)"""
     exemplars: Count
-    """pairs of the same edit shown in a prompt (released models: 1, 2, 3, or 1 to 3 in turn)"""
+    """pairs of the same edit shown in a prompt (released models: 1, 2, 3, or 1 to 3 at random)"""
     text_dropout: Share
     """share of prompts without the instruction (official 0)"""
     language_weight: Rate

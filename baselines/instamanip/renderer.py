@@ -4,7 +4,8 @@ The stock pipeline of SDXL's InstructPix2Pix without text encoders, given the de
 embedding; its null condition is the features of "no image".
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from baselines.instamanip.detokenizer import Detokenizer
-from baselines.instamanip.renderer_layout import load_detokenizer
+from baselines.instamanip.renderer_layout import load_detokenizer, load_scheduler
 from baselines.instamanip.vision_layout import load_no_features
 from editclip.errors import InputError
 from editclip.guidance import without_cancelled_rows
@@ -87,7 +88,7 @@ class Renderer:
             detokenizer,
             load_unet(folder, dtype).to(device),
             vae.to(device, dtype).requires_grad_(False).eval(),
-            EulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler"),
+            load_scheduler(folder),
             no_features.to(device, dtype),
         )
 
@@ -116,11 +117,12 @@ class Renderer:
 
         Args:
             features: of the wanted images, B×slots×width.
-            queries: the images to edit, RGB; others than side×side are resized by the pipeline.
+            queries: the images to edit, RGB; others than side×side are resized.
             sampling: steps and guidance.
             generators: one an image, on the CPU.
         """
-        with without_cancelled_rows(self.pipeline.unet, sampling.guidance_scale, sampling.image_guidance_scale):
+        scales = sampling.guidance_scale, sampling.image_guidance_scale
+        with without_cancelled_rows(self.pipeline.unet, *scales), self._vae_put_back():
             output = self.pipeline(
                 image=[
                     query.convert("RGB").resize((self.side, self.side), Image.Resampling.BICUBIC) for query in queries
@@ -134,3 +136,11 @@ class Renderer:
             )
         pixels: np.ndarray = output.images
         return pixels
+
+    @contextmanager
+    def _vae_put_back(self) -> Iterator[None]:
+        """Within it the pipeline may cast the VAE to fp32; it does not cast it back when it fails."""
+        try:
+            yield
+        finally:
+            self.pipeline.vae.to(self.no_features.dtype)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import torch
+from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from safetensors.torch import save_file
 
 from baselines.instamanip.architecture import DetokenizerSizes
@@ -53,6 +54,18 @@ def load_detokenizer(folder: Path, dtype: torch.dtype = torch.float32) -> Detoke
     return filled(detokenizer, folder / DETOKENIZER, dtype)
 
 
+def load_scheduler(folder: Path) -> EulerDiscreteScheduler:
+    """The scheduler of a renderer's folder, or of Stable Diffusion XL's, as Euler's.
+
+    Raises:
+        InputError: it is missing or unreadable.
+    """
+    try:
+        return EulerDiscreteScheduler.from_pretrained(str(folder), subfolder="scheduler", local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}: its scheduler/ cannot be loaded ({error}); give a complete folder") from error
+
+
 def canvas_side(folder: Path) -> int:
     """Side in pixels of the images that a renderer makes; exemplars are brought to it first, as in the release.
 
@@ -75,5 +88,6 @@ def check_renderer(folder: Path) -> None:
         InputError: a part is missing, unreadable or misshapen.
     """
     load_detokenizer(folder)
+    load_scheduler(folder)
     layouts.component(folder / "unet")
     layouts.component(folder / "vae")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from baselines.instamanip.detokenizer import Detokenizer
 from baselines.instamanip.renderer_layout import RendererSizes, empty_detokenizer, save_renderer
 from baselines.instamanip.renderer_recipe import RendererRecipe
+from baselines.instamanip.train_vision import with_noise
 from baselines.instamanip.vision import VisionTower
 from baselines.instamanip.vision_layout import load_vision
 from editclip.data.triplets import Triplets
@@ -101,8 +102,7 @@ def training_loss(
             features = vision.features(vision.normalised(batch.edited.to(device).float() / 255))
         if wrong:
             features = features.roll(1, 0)
-        jitter = draws.normal(*features.shape[1:]).to(features) * features.std()
-        features = features + recipe.feature_noise * jitter
+        features = with_noise(features, recipe.feature_noise, draws)
         no_edit, no_image = (lost.to(device) for lost in diffusion.dropped_conditions(recipe.condition_dropout, draws))
         features = torch.where(no_edit[:, None, None], no_features.to(features), features)
         image = image.masked_fill(no_image[:, None, None, None], 0)
@@ -148,7 +148,7 @@ def train(
 def run(job: Job[RendererRecipe]) -> None:
     """Train and fill `job.out`."""
     base, recipe, device = job.weights["ip2p"], job.recipe, loop.device()
-    loop.refuse_microbatches(recipe)  # the noise on features has the deviation of all rows of a pass
+    loop.refuse_cut_batches(recipe)  # the noise on features has the deviation of all rows
     widths = recipe.detokenizer.context_widths
     vae, vision = load_vae(base / "vae").to(device), load_vision(job.weights["instamanip_vision"]).to(device)
     scheduler = DDPMScheduler.from_pretrained(str(base), subfolder="scheduler")

@@ -24,13 +24,19 @@ class Networks(NamedTuple):
     """What is trained: the tower, and the map from all its features to pixels."""
 
     vision: VisionTower
-    reader: nn.Linear
+    probe: nn.Linear
 
     def read(self, features: Tensor) -> Tensor:
         """The image B×3×R×R in [-1, 1] that features B×slots×width tell."""
-        side = round((self.reader.out_features / 3) ** 0.5)
-        pixels: Tensor = self.reader(features.flatten(1)).unflatten(1, (3, side, side))
+        side = round((self.probe.out_features / 3) ** 0.5)
+        pixels: Tensor = self.probe(features.flatten(1)).unflatten(1, (3, side, side))
         return pixels
+
+
+def with_noise(features: Tensor, deviation: float, draws: Draws) -> Tensor:
+    """Features B×slots×width with noise, whose deviation is given in theirs over all rows."""
+    noise = draws.normal(*features.shape[1:]).to(features) * features.detach().std()
+    return features + deviation * noise
 
 
 def training_loss(networks: Networks, recipe: VisionRecipe) -> loop.LossFunction:
@@ -39,8 +45,7 @@ def training_loss(networks: Networks, recipe: VisionRecipe) -> loop.LossFunction
     def loss(images: Tensor, draws: Draws) -> Mapping[str, Tensor]:
         images = images.to(loop.device())
         features = networks.vision.features(networks.vision.normalised(images.float() / 255))
-        noise = draws.normal(*features.shape[1:]).to(features) * features.detach().std()
-        read = networks.read(features + recipe.feature_noise * noise)
+        read = networks.read(with_noise(features, recipe.feature_noise, draws))
         return {"loss": functional.mse_loss(read.float(), to_pixels(images))}
 
     return loss
@@ -63,10 +68,10 @@ def validation(networks: Networks, images: Tensor) -> Callable[[], Mapping[str, 
 def run(job: Job[VisionRecipe]) -> None:
     """Train and fill `job.out`."""
     recipe, sizes, device = job.recipe, job.recipe.vision, loop.device()
-    loop.refuse_microbatches(recipe)  # the noise on features has the deviation of all rows of a pass
+    loop.refuse_cut_batches(recipe)  # the noise on features has the deviation of all rows
     training, held_out = (Triplets(job.triplets, split, recipe.resolution) for split in ("train", "validation"))
-    reader = nn.Linear(sizes.slots * sizes.feature_width, 3 * recipe.resolution**2)
-    networks = Networks(VisionTower(sizes).to(device), reader.to(device))
+    probe = nn.Linear(sizes.slots * sizes.feature_width, 3 * recipe.resolution**2)
+    networks = Networks(VisionTower(sizes).to(device), probe.to(device))
 
     def load(indices: Tensor) -> Tensor:
         edited = indices >= len(training)

@@ -2,7 +2,7 @@
 
 Groups are rows of the same edit, one of which is the query and its answer, the others the exemplars (official: images
 of one prompt). The features to foretell, and those of all images shown, are the frozen tower's. The relation loss
-compares the rows of a pass, as officially those on one GPU.
+compares the rows of a batch; officially those on one GPU.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -72,9 +72,10 @@ def instruction_similarity(clip: Clip) -> Callable[[Sequence[str]], Tensor]:
 
     def similarity(texts: Sequence[str]) -> Tensor:
         new = sorted({text for text in texts if text not in known})
-        known.update(zip(new, clip.encode_text(new), strict=True) if new else ())
-        embedded = torch.stack([known[text] for text in texts]).float()
-        return embedded @ embedded.T
+        with torch.autocast(clip.device.type, enabled=False):
+            known.update(zip(new, clip.encode_text(new), strict=True) if new else ())
+            embedded = torch.stack([known[text] for text in texts])
+            return embedded @ embedded.T
 
     return similarity
 
@@ -112,7 +113,7 @@ def training_loss(parts: Parts, recipe: ManipulatorRecipe) -> loop.LossFunction:
 
 
 def validation(parts: Parts, recipe: ManipulatorRecipe, held_out: Triplets) -> Callable[[], Mapping[str, float]]:
-    """Losses on a split with and without the instruction, and the error without it for exemplars of other edits.
+    """Losses on a split with and without the instruction, and the error without it for the exemplars of the row before.
 
     What the last adds to the second is what the exemplars tell.
 
@@ -158,7 +159,7 @@ def _edits(triplets: Triplets) -> Sequence[str]:
 def run(job: Job[ManipulatorRecipe]) -> None:
     """Train and fill `job.out`."""
     recipe, device = job.recipe, loop.device()
-    loop.refuse_microbatches(recipe)
+    loop.refuse_cut_batches(recipe)  # the relation loss compares its rows
     vision = load_vision(job.weights["instamanip_vision"]).to(device)
     training, held_out = (Triplets(job.triplets, split, recipe.resolution) for split in ("train", "validation"))
     sizes, edits = recipe.manipulator, _edits(training)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from baselines.instamanip.architecture import VisionSizes
 from baselines.instamanip.vision import VisionTower
-from baselines.instamanip.weight_files import filled, read_json, tensors_one_by_one
+from baselines.instamanip.weight_files import check_tensors, filled, read_json, tensors_one_by_one
 from editclip.errors import InputError
 from editclip.storage import write_json
 
@@ -32,10 +32,13 @@ def load_vision(folder: Path, dtype: torch.dtype = torch.float32) -> VisionTower
     Raises:
         InputError: it is missing, or a tensor of it is missing, superfluous or misshapen.
     """
-    sizes = read_json(folder / SIZES, VisionSizes)
+    return filled(_empty(folder), folder / VISION, dtype)
+
+
+def _empty(folder: Path) -> VisionTower:
+    """The tower of a folder's sizes, on the meta device."""
     with torch.device("meta"):
-        tower = VisionTower(sizes)
-    return filled(tower, folder / VISION, dtype)
+        return VisionTower(read_json(folder / SIZES, VisionSizes))
 
 
 def load_no_features(folder: Path) -> Tensor:
@@ -52,10 +55,10 @@ def load_no_features(folder: Path) -> Tensor:
 
 
 def check_folder(folder: Path) -> None:
-    """Check a tower's folder.
+    """Check a tower's folder without loading the tower.
 
     Raises:
         InputError: a part is missing, unreadable or misshapen.
     """
-    load_vision(folder)
+    check_tensors(_empty(folder), [folder / VISION], folder)
     load_no_features(folder)

@@ -7,7 +7,7 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -123,7 +123,8 @@ def _nested(model: type[BaseModel], place: str = "") -> Iterator[tuple[str, type
 
 def _section(model: type[BaseModel], own: Mapping[str, Any]) -> str:
     source = model.model_fields.get("source")
-    chosen = getattr(source.annotation, "__args__", ()) if source else ()  # the literal by which models are told apart
+    literal = source is not None and get_origin(source.annotation) is Literal  # by which models are told apart
+    chosen = get_args(source.annotation) if source is not None and literal else ()
     choice = f" (`source: {chosen[0]}`)" if chosen else ""
     return f"{(model.__doc__ or '').strip()}{choice}\n\n{_table(model, own)}"
 

@@ -32,6 +32,7 @@ __all__ = [
     "decay_groups",
     "device",
     "fit",
+    "refuse_cut_batches",
     "refuse_microbatches",
     "seeded",
     "shuffled_batches",
@@ -87,6 +88,17 @@ def refuse_microbatches(recipe: GradientRecipe) -> None:
         raise InputError(
             "microbatch_size must be null: this loss looks at a batch as a whole; lower batch_size instead"
         )
+
+
+def refuse_cut_batches(recipe: GradientRecipe) -> None:
+    """Refuse microbatches, and several processes, for a loss that looks at other rows and does not gather them.
+
+    Raises:
+        InputError: the recipe asks for microbatches, or this is one of several processes.
+    """
+    refuse_microbatches(recipe)
+    if process_state().num_processes > 1:
+        raise InputError("this loss looks at a batch as a whole; train it in one process, with one GPU at most")
 
 
 def decay_groups(module: nn.Module) -> list[Group]:

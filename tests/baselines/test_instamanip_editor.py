@@ -21,6 +21,7 @@ from baselines.instamanip.vision_layout import load_vision, save_vision
 from editclip.editing import EditRequest, Exemplar
 from editclip.editing.cards import parse_method
 from editclip.errors import InputError
+from editclip.recipes.kinds import check_folder, read_kind
 
 QUICK: dict[str, Any] = {**OPTIONS, "num_inference_steps": 2}
 
@@ -35,14 +36,14 @@ def request(learner: Learner, shown: Exemplar, number: int, size: int = 32) -> E
     return EditRequest(query, shown, learner.prepare(shown), "make it red", None, None, None, number)
 
 
-def learner(weights: dict[str, Path], **options: Any) -> Learner:
-    loaded = load_stage(weights, {**QUICK, **options}, "cpu", "plan")
+def learner(weights: dict[str, Path], text: str = "instruction", **options: Any) -> Learner:
+    loaded = load_stage(weights, {**QUICK, **options}, "cpu", "plan", text)
     assert isinstance(loaded, Learner)
     return loaded
 
 
 def painter(weights: dict[str, Path], **options: Any) -> Painter:
-    loaded = load_stage(weights, {**QUICK, **options}, "cpu", "edit")
+    loaded = load_stage(weights, {**QUICK, **options}, "cpu", "edit", "instruction")
     assert isinstance(loaded, Painter)
     return loaded
 
@@ -91,7 +92,7 @@ def test_the_text_modes(weights: dict[str, Path], mode: str, hears: bool) -> Non
     assert torch.equal(red["position"], blue["position"]) != hears
     assert (not hears) == (red["keys"].shape == blue["keys"].shape and torch.equal(red["keys"], blue["keys"]))
     if hears:
-        with pytest.raises(InputError, match="text is instruction, but this exemplar has none; use text: dropped"):
+        with pytest.raises(InputError, match="this exemplar has no instruction; take baselines.instamanip_no_text"):
             loaded.prepare(exemplar(0, instruction=None))
     else:
         loaded.prepare(exemplar(0, instruction=None))
@@ -134,7 +135,7 @@ def test_a_plan_of_other_weights_is_refused(weights: dict[str, Path]) -> None:
         painter(weights).edit([dataclasses.replace(asked, planned={"features": torch.zeros(9, 16)})])
 
 
-def test_a_manipulator_of_another_tower_is_refused(weights: dict[str, Path], tmp_path: Path) -> None:
+def test_a_manipulator_that_its_sizes_do_not_describe_is_refused(weights: dict[str, Path], tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(weights["instamanip"], other)
     state = load_file(other / "model.safetensors")
@@ -142,6 +143,9 @@ def test_a_manipulator_of_another_tower_is_refused(weights: dict[str, Path], tmp
     save_file(state, other / "model.safetensors")
     with pytest.raises(InputError, match="output_resampler.query"):
         learner({**weights, "instamanip": other})
+    with pytest.raises(InputError, match="output_resampler.query"):
+        check_folder(read_kind("baselines.instamanip.recipe"), other)
+    shutil.copy(weights["instamanip"] / "model.safetensors", other)
     sizes = other / "sizes.json"
     sizes.write_text(sizes.read_text().replace('"feature_width": 16', '"feature_width": 24'))
     with pytest.raises(InputError, match="has shape"):
@@ -154,11 +158,11 @@ def test_a_manipulator_of_another_tower_is_refused(weights: dict[str, Path], tmp
 )
 def test_another_tower_is_refused(weights: dict[str, Path], tmp_path: Path, stage: str, does: str) -> None:
     sizes = load_vision(weights["instamanip_vision"]).sizes
-    for slots, width in ((2, 16), (4, 24)):
+    for slots, width in ((1, 16), (4, 24)):
         tower = VisionTower(sizes.model_copy(update={"slots": slots, "feature_width": width}))
         save_vision(tmp_path, tower)
         with pytest.raises(InputError, match=rf"{does}.*, but {tmp_path} sees {slots} of width {width}; give the two"):
-            load_stage({**weights, "instamanip_vision": tmp_path}, QUICK, "cpu", stage)
+            load_stage({**weights, "instamanip_vision": tmp_path}, QUICK, "cpu", stage, "instruction")
 
 
 @pytest.mark.parametrize(("stage", "purpose"), [("plan", "planning"), ("edit", "rendering")])
@@ -168,21 +172,21 @@ def test_too_little_memory_is_said_before_loading(
     monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=1000))
     monkeypatch.setattr("baselines.instamanip.editor.load_vision", lambda *given: pytest.fail("loaded"))
     monkeypatch.setattr("baselines.instamanip.renderer.load_unet", lambda *given: pytest.fail("loaded"))
-    with pytest.raises(InputError, match=rf"{purpose} with InstaManip needs \d+\.\d GB .* 0\.0 GB are free"):
-        load_stage(weights, QUICK, "cpu", stage)
+    with pytest.raises(InputError, match=rf"{purpose} InstaManip needs \d+\.\d GB .* 0\.0 GB are free"):
+        load_stage(weights, QUICK, "cpu", stage, "instruction")
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("editor", "options", "sentence"),
     [
-        ({"text": "instructions"}, "text 'instructions' is not a text mode (did you mean \"instruction\"?)"),
-        ({"plan_batch_size": 0}, "plan_batch_size 0 must be at least 1"),
-        ({"guidance_scale": 0.5}, "guidance_scale 0.5"),
-        ({"precision": "fp16"}, "precision 'fp16'"),
+        ("instamanip_no_text", {"text": "drop"}, "text 'drop' is no text mode without an instruction (did you mean"),
+        ("instamanip", {"plan_batch_size": 0}, "plan_batch_size 0 must be at least 1"),
+        ("instamanip", {"guidance_scale": 0.5}, "guidance_scale 0.5"),
+        ("instamanip", {"precision": "fp16"}, "precision 'fp16'"),
     ],
 )
-def test_options_out_of_range(weights: dict[str, Path], options: dict[str, Any], sentence: str) -> None:
-    method = parse_method(entry("baselines.instamanip", options=options))
+def test_options_out_of_range(weights: dict[str, Path], editor: str, options: dict[str, Any], sentence: str) -> None:
+    method = parse_method(entry(f"baselines.{editor}", options=options))
     for stage in method.card.stages:
         with pytest.raises(InputError) as refusal:
             method.load(weights, "cpu", stage)
@@ -191,11 +195,44 @@ def test_options_out_of_range(weights: dict[str, Path], options: dict[str, Any],
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_half_precision_makes_nearly_the_same(weights: dict[str, Path], precision: str) -> None:
-    single, half = ({"precision": name, "guidance_scale": 2.0} for name in ("float32", precision))
-    images = []
-    for options in (single, half):
-        planner, editor = learner(weights, **options), painter(weights, **options)
+    made = []
+    for name in ("float32", precision):
+        planner, editor = learner(weights, precision=name), painter(weights, precision=name, guidance_scale=2.0)
         asked = request(planner, exemplar(), 0)
-        (image,) = editor.edit([dataclasses.replace(asked, planned=planner.plan(asked))])
-        images.append(np.asarray(image, float))
-    assert np.abs(images[0] - images[1]).mean() < 3, "of 255"
+        plan = planner.plan(asked)["features"]
+        assert plan.dtype == asked.prepared["keys"].dtype == getattr(torch, name)
+        assert asked.prepared["position"].dtype == torch.int64
+        plans = plan, torch.randn(plan.shape, generator=torch.Generator().manual_seed(0)).to(plan)
+        images = [editor.edit([dataclasses.replace(asked, planned={"features": each})])[0] for each in plans]
+        made.append((plan.float(), *(np.asarray(image, float) for image in images)))
+    (plan, image, other), (half_plan, half_image, _) = made
+    assert (plan - half_plan).norm() < 0.02 * plan.norm()
+    away = np.abs(image - other).mean()
+    assert np.abs(image - half_image).mean() < away / 3, "nearer than another plan's"
+
+
+def test_a_failed_decoding_does_no_harm_to_the_next(weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    planner, editor = learner(weights, precision="float16"), painter(weights, precision="float16")
+    asked = request(planner, exemplar(), 0)
+    asked = dataclasses.replace(asked, planned=planner.plan(asked))
+    wanted, vae = editor.edit([asked])[0], editor.renderer.pipeline.vae
+    assert vae.config.force_upcast, "the pipeline brings it to fp32 and back"
+    with monkeypatch.context() as patch:
+        patch.setattr(vae, "decode", lambda *given, **more: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            editor.edit([asked])
+    assert editor.edit([asked])[0].tobytes() == wanted.tobytes()
+
+
+def test_a_prompt_beyond_the_models_positions_is_refused(weights: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match=r"a prompt of \d+ ids is longer than the model's 256 positions"):
+        learner(weights).prepare(exemplar(0, pairs=30))
+
+
+def test_a_renderer_without_its_scheduler_is_refused(weights: dict[str, Path], tmp_path: Path) -> None:
+    renderer = tmp_path / "renderer"
+    shutil.copytree(weights["instamanip_renderer"], renderer)
+    check_folder(read_kind("baselines.instamanip.renderer_recipe"), renderer)
+    shutil.rmtree(renderer / "scheduler")
+    with pytest.raises(InputError, match="scheduler/ cannot be loaded"):
+        check_folder(read_kind("baselines.instamanip.renderer_recipe"), renderer)

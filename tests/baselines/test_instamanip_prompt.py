@@ -334,7 +334,7 @@ def test_text_modes_say_what_they_name(mode: str, said: str) -> None:
             "droped",
             "text 'droped' is not a text mode .did you mean \"dropped\".*; use instruction, dropped, em",
         ),
-        (None, 1, "instruction", "this exemplar has none; use text: dropped"),
+        (None, 1, "instruction", "this exemplar has no instruction; take baselines.instamanip_no_text"),
         (RED, 0, "instruction", "no exemplar pair; give one or more"),
     ],
 )

@@ -16,6 +16,7 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from editing_toys import photo
 
 from baselines.instamanip import train_renderer, training
+from baselines.instamanip.architecture import VisionSizes
 from baselines.instamanip.editor import load_stage
 from baselines.instamanip.manipulator_layout import load_manipulator
 from baselines.instamanip.method import OPTIONS
@@ -118,7 +119,7 @@ def test_the_command_line_trains_what_the_method_loads(
     assert {"language", "reconstruction", "relation", "validation/reconstruction_wrong_exemplar"} <= last.keys()
     folders = {"instamanip": manipulator, "instamanip_renderer": renderer, "instamanip_vision": vision}
     options = {**OPTIONS, "num_inference_steps": 2}
-    learner, painter = (load_stage(folders, options, "cpu", stage) for stage in ("plan", "edit"))
+    learner, painter = (load_stage(folders, options, "cpu", stage, "instruction") for stage in ("plan", "edit"))
     shown = Exemplar("e", ((photo(0), photo(1)),), "make it snowy", 0)
     asked = EditRequest(photo(2), shown, learner.prepare(shown), "make it snowy", None, None, None, 5)
     asked.planned.update(learner.plan(asked))
@@ -316,3 +317,26 @@ def test_data_without_edits_and_cut_batches_are_refused(
     monkeypatch.setattr(training.Triplets, "__init__", lambda self, *given: setattr(self, "edit_ids", None))
     with pytest.raises(InputError, match="no column edit_id"):
         trained("recipe", MANIPULATOR, starts, triplets, tmp_path / "out", monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"patch_size": 7}, "image_size is 32, no multiple of patch_size, 7"),
+        ({"heads": 3}, "width is 16, no multiple of heads, 3"),
+        ({"slots": 8}, "slots is 8, but must be a square number"),
+        ({"tokens_grid": 5}, "tokens_grid² is 25, no multiple of slots, 4"),
+        ({"feature_width": 18}, "feature_width is 18, no multiple of the waves of its positions, 4"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused_before_any_job(changes: dict[str, int], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence.replace("²", ".")):
+        checked(VisionSizes, {**VISION["vision"], **changes})
+
+
+def test_relations_are_compared_in_single_precision(weights: dict[str, Path]) -> None:
+    similarity = training.instruction_similarity(Clip.load(weights["clip"]))
+    texts = ["make it snowy", "turn the circle blue"]
+    plain = training.instruction_similarity(Clip.load(weights["clip"]))(texts)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(similarity(texts), plain)
