@@ -6,7 +6,8 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-FOUNDATIONS := clip vae text_to_image ip2p prompt_diffusion prompt_diffusion_edits
+FOUNDATIONS := clip vae text_to_image ip2p prompt_diffusion prompt_diffusion_edits \
+	instamanip_vision instamanip_renderer instamanip
 # The rules of the workflow and the tests call `python` and `snakemake`: they are to find those of .venv. A user's wish
 # for no bytecode is set aside here: each of a run's many short jobs would compile torch and transformers anew.
 RUN = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONDONTWRITEBYTECODE=
@@ -22,7 +23,7 @@ setup: $(INSTALLED) trunks ## install the locked packages and this project into 
 reproduce: $(INSTALLED) ## the whole run, on all cores: results/table1.csv
 	@$(RUN) snakemake --cores all $(ARGS)
 
-foundations: $(INSTALLED) ## make the pinned weights of foundations/ anew (two core-hours): results/foundations/packed
+foundations: $(INSTALLED) ## make the pinned weights of foundations/ anew (four core-hours): results/foundations/packed
 	@$(RUN) snakemake --cores all --configfile config/foundations.yaml $(ARGS) -- results/foundations/bench $(FOUNDATIONS:%=results/foundations/weights/%)
 	@$(RUN) python benchmarks/learning_curve.py --weights results/foundations/weights/ip2p --bench results/foundations/bench
 	@$(RUN) python -m editclip.packed --weights $(foreach name,$(FOUNDATIONS),$(name)=results/foundations/weights/$(name)) \

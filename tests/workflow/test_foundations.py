@@ -53,7 +53,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def test_make_foundations_packs_what_a_config_can_pin(made: Project) -> None:
     packed = made.folder / "results" / "foundations" / "packed"
     names = sorted(folder.name for folder in packed.iterdir() if folder.is_dir())
-    assert names == ["clip", "ip2p", "prompt_diffusion", "prompt_diffusion_edits", "text_to_image", "vae"]
+    assert names == [
+        "clip", "instamanip", "instamanip_renderer", "instamanip_vision", "ip2p", "prompt_diffusion",
+        "prompt_diffusion_edits", "text_to_image", "vae",
+    ]  # fmt: skip
     printed = dict(re.findall(r"^(\w+): sha256: (\w+)$", (made.folder / "printed").read_text(), flags=re.MULTILINE))
     assert printed == {name: path_digest(packed / name) for name in names}
     for folder in map(packed.joinpath, names):
@@ -84,7 +87,7 @@ def refusal(project: Project) -> str:
 def test_the_micro_run_takes_the_foundations_and_trains_what_the_paper_trains(fresh: Project) -> None:
     done = fresh.snakemake("-n", "--configfile", MICRO)
     jobs = set(re.findall(r"^Job \d+: (.*)$", done.stdout + done.stderr, flags=re.MULTILINE))
-    assert {f"Fetching and checking {name}" for name in ("clip", "ip2p", "prompt_diffusion")} <= jobs
+    assert {f"Fetching and checking {name}" for name in ("clip", "ip2p", "prompt_diffusion", "instamanip")} <= jobs
     trained = {job for job in jobs if job.startswith("Training")}
     assert trained == {"Training clip_matched", "Training editclip", "Training editclip_ip2p"}
 

@@ -21,6 +21,9 @@ KINDS = {
     "editclip_ip2p": "editclip.recipes.exemplar_diffusion",
     "vae": "editclip.recipes.vae",
     "prompt_diffusion": "baselines.prompt_diffusion.recipe",
+    "instamanip": "baselines.instamanip.recipe",
+    "instamanip_vision": "baselines.instamanip.vision_recipe",
+    "instamanip_renderer": "baselines.instamanip.renderer_recipe",
 }
 
 

@@ -20,7 +20,7 @@ from editclip.report.notebook_code import imported_modules
 MODULES = sorted(
     p.relative_to(ROOT).as_posix() for package in ("editclip", "baselines") for p in (ROOT / package).rglob("*.py")
 )
-TIMED = ("ip2p", "editclip", "visii", "prompt-diffusion")  # what is no control
+TIMED = ("ip2p", "editclip", "visii", "prompt-diffusion", "instamanip")  # what is no control
 FAMILIES = ("lpips", "clip", "editclip", "ground_truth")
 LOOP = "editclip/training/loop.py"
 MICRO = "config/micro.yaml"  # which the smoke config is like
@@ -32,6 +32,12 @@ TRAININGS = {
     "ip2p": "ip2p",
     "editclip": "contrastive",
     "editclip_ip2p": "exemplar_diffusion",
+}
+OF_METHODS = {
+    "prompt_diffusion": "prompt_diffusion.training",
+    "instamanip_vision": "instamanip.train_vision",
+    "instamanip_renderer": "instamanip.train_renderer",
+    "instamanip": "instamanip.training",
 }
 
 
@@ -88,7 +94,8 @@ def entries_by_output(folder: Path) -> dict[str, list[str]]:
         entries[f"{run}/notebooks/{notebook.stem}.html"] = entries[f"{run}/figures/{notebook.stem}"] = drawing
     for name, training in TRAININGS.items():
         entries[f"{run}/weights/{name}"] = [f"editclip.training.{training}"]
-    entries[f"{run}/weights/prompt_diffusion"] = ["baselines.prompt_diffusion.training"]
+    for name, training in OF_METHODS.items():
+        entries[f"{run}/weights/{name}"] = [f"baselines.{training}"]
     for name in config.tables["table1"].rows:
         method = config.methods[name]
         source = ROOT / method.editor.replace(".", "/")
@@ -96,8 +103,9 @@ def entries_by_output(folder: Path) -> dict[str, list[str]]:
         module = dotted(source.relative_to(ROOT).as_posix())
         runner = ["editclip.editing.edits", module]
         shards = [f"{i}-of-{method.shards}" for i in range(method.shards)]
-        if '"prepare"' in source.read_text():
-            entries |= {f"{run}/prepared/{name}/{shard}": runner for shard in shards}
+        for word, stage in (("prepare", "prepared"), ("plan", "planned")):
+            if f'"{word}"' in source.read_text():
+                entries |= {f"{run}/{stage}/{name}/{shard}": runner for shard in shards}
         if name in TIMED:
             entries[f"{run}/runtime/{name}"] = ["editclip.editing.runtime", module]
         scoring = ["editclip.metrics.scoring", *(f"editclip.metrics.{family}" for family in FAMILIES)]

@@ -26,7 +26,8 @@ def test_table1_has_every_method_and_is_finite_where_defined(smoke: Project) -> 
     assert "clip_dir empty: " in table.loc[directionless[0], "notes"]
     assert table.drop(index=directionless)[defined].notna().all(axis=None)
     timed = table["runtime_s"].notna()
-    assert set(table.index[timed]) == {"ip2p", "editclip", "visii", "prompt-diffusion"}, "controls are not timed"
+    methods = {"ip2p", "editclip", "visii", "prompt-diffusion", "instamanip"}
+    assert set(table.index[timed]) == methods, "controls are not timed"
     assert table.loc[~timed, "notes"].str.contains("runtime_s empty: not timed").all()
     assert not table["notes"].str.contains("random_trunk").any()
     assert table["notes"].str.contains("run=smoke").all()
