@@ -23,7 +23,7 @@ setup: $(INSTALLED) trunks ## install the locked packages and this project into 
 reproduce: $(INSTALLED) ## the whole run, on all cores: results/table1.csv
 	@$(RUN) snakemake --cores all $(ARGS)
 
-foundations: $(INSTALLED) ## make the pinned weights of foundations/ anew (four core-hours): results/foundations/packed
+foundations: $(INSTALLED) ## make the pinned weights of foundations/ anew (3.5 core-hours): results/foundations/packed
 	@$(RUN) snakemake --cores all --configfile config/foundations.yaml $(ARGS) -- results/foundations/bench $(FOUNDATIONS:%=results/foundations/weights/%)
 	@$(RUN) python benchmarks/learning_curve.py --weights results/foundations/weights/ip2p --bench results/foundations/bench
 	@$(RUN) python -m editclip.packed --weights $(foreach name,$(FOUNDATIONS),$(name)=results/foundations/weights/$(name)) \
