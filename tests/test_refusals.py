@@ -56,6 +56,8 @@ def test_a_benchmark_that_is_not_there_is_refused_before_any_job(fresh: Project)
 def test_the_paper_run_asks_for_no_training_data(fresh: Project) -> None:
     """It trains nothing, so the images of TOP-Bench and pinned (here: allowed) weights must do."""
     (fresh.folder / "data" / "top-bench").mkdir(parents=True)
+    for part in ("instamanip", "instamanip_renderer", "instamanip_vision"):  # as converted from their downloads
+        (fresh.folder / "weights" / part).mkdir(parents=True)
     with fresh.edited(PAPER, lambda text: text.replace("allow_unpinned: false", "allow_unpinned: true")):
         done = fresh.snakemake("-n", "--configfile", PAPER, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,7 @@
-"""Sizes of InstaManip's networks, as a recipe gives them and a weights folder keeps them, and those of the release."""
+"""Sizes of InstaManip's networks and the wording of its prompt, as recipes give and weights folders keep them.
+
+Sizes of the release stand here too. Nothing heavy is imported: recipes are read where there is no torch.
+"""
 
 from typing import Self
 
@@ -84,6 +87,29 @@ class ManipulatorSizes(Section):
         _divides("resampler_heads", self.resampler_heads, "width", self.width)
         _divides("the waves of its positions", 4, "width", self.width)
         return self
+
+
+class Wording(Section):
+    """The text between images and edit tokens, in the order of the sequence."""
+
+    opening: str
+    """before the quoted instruction"""
+    pairs: str
+    """after it, before the exemplars"""
+    source: str
+    """before the image of an exemplar before the edit"""
+    target: str
+    """before the image of an exemplar after it"""
+    manipulation: str
+    """before the edit tokens"""
+    query: str
+    """before the image to edit"""
+    closing: str
+    """after it; the answer follows"""
+
+    def pieces(self) -> list[str]:
+        """All of them."""
+        return list(self.model_dump().values())
 
 
 def _divides(name: str, part: int, whole_name: str, whole: int) -> None:

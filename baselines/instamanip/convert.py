@@ -31,10 +31,10 @@ from baselines.instamanip.architecture import (
     RELEASED_VOCABULARY,
     ManipulatorSizes,
     VisionSizes,
+    Wording,
 )
 from baselines.instamanip.manipulator import Manipulator
 from baselines.instamanip.manipulator_layout import SENTENCEPIECE, save_manipulator
-from baselines.instamanip.prompting import Wording
 from baselines.instamanip.released_prompt import check_released
 from baselines.instamanip.released_weights import Weights, cast, stored
 from baselines.instamanip.renderer_layout import RendererSizes, empty_detokenizer, load_scheduler, save_renderer

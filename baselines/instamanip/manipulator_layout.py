@@ -12,9 +12,9 @@ import torch
 from huggingface_hub import save_torch_state_dict
 from pydantic import Field
 
-from baselines.instamanip.architecture import RELEASED_VOCABULARY, ManipulatorSizes, VisionSizes
+from baselines.instamanip.architecture import RELEASED_VOCABULARY, ManipulatorSizes, VisionSizes, Wording
 from baselines.instamanip.manipulator import Manipulator
-from baselines.instamanip.prompting import AddedTokens, Prompter, SentencePieceTokens, Wording, WordTokens
+from baselines.instamanip.prompting import AddedTokens, Prompter, SentencePieceTokens, WordTokens
 from baselines.instamanip.weight_files import check_tensors, read_json, tensors_one_by_one
 from editclip.checkpoints import load_strict
 from editclip.config.section import Count, Section

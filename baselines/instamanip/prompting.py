@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from editclip.config.section import Section
+from baselines.instamanip.architecture import Wording
 from editclip.errors import InputError, nearest
 
 BEGIN, END, UNKNOWN = 1, 2, 0  # ids of LLaMA's tokenizer, and of ours
@@ -21,29 +21,6 @@ SILENT = ("dropped", "empty_quotes")  # text modes without an instruction
 TEXT_MODES = ("instruction", *SILENT)
 
 Part = str | tuple[int, ...]  # a piece of text, or ids of added tokens
-
-
-class Wording(Section):
-    """The text between images and edit tokens, in the order of the sequence."""
-
-    opening: str
-    """before the quoted instruction"""
-    pairs: str
-    """after it, before the exemplars"""
-    source: str
-    """before the image of an exemplar before the edit"""
-    target: str
-    """before the image of an exemplar after it"""
-    manipulation: str
-    """before the edit tokens"""
-    query: str
-    """before the image to edit"""
-    closing: str
-    """after it; the answer follows"""
-
-    def pieces(self) -> list[str]:
-        """All of them."""
-        return list(self.model_dump().values())
 
 
 @dataclass(frozen=True)

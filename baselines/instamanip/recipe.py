@@ -2,8 +2,7 @@
 
 from pydantic import Field
 
-from baselines.instamanip.architecture import ManipulatorSizes
-from baselines.instamanip.prompting import Wording
+from baselines.instamanip.architecture import ManipulatorSizes, Wording
 from editclip.config.section import Count, Rate, Share
 from editclip.recipes.recipe import GradientRecipe
 

@@ -13,8 +13,8 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from baselines.instamanip.architecture import RELEASED_MANIPULATOR, RELEASED_VISION
-from baselines.instamanip.prompting import AddedTokens, Prompter, Wording, WordTokens
+from baselines.instamanip.architecture import RELEASED_MANIPULATOR, RELEASED_VISION, Wording
+from baselines.instamanip.prompting import AddedTokens, Prompter, WordTokens
 from editclip import stage
 from editclip.errors import InputError
 from editclip.storage import write_json

@@ -24,6 +24,7 @@ from baselines.instamanip.architecture import (
     DetokenizerSizes,
     ManipulatorSizes,
     VisionSizes,
+    Wording,
 )
 from baselines.instamanip.convert import (
     DETOKENIZER_PREFIX,
@@ -42,7 +43,7 @@ from baselines.instamanip.convert import (
 from baselines.instamanip.detokenizer import Detokenizer
 from baselines.instamanip.manipulator import Manipulator
 from baselines.instamanip.manipulator_layout import load_manipulator, save_manipulator, weight_files
-from baselines.instamanip.prompting import AddedTokens, Prompter, Wording, WordTokens
+from baselines.instamanip.prompting import AddedTokens, Prompter, WordTokens
 from baselines.instamanip.released_weights import Weights, stored, weight_shards
 from baselines.instamanip.renderer import Renderer
 from baselines.instamanip.renderer_layout import RendererSizes, canvas_side, check_renderer, load_detokenizer

@@ -24,11 +24,11 @@ from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 from editing_toys import photo
 
 from baselines.instamanip import manipulator as manipulator_module
-from baselines.instamanip.architecture import DetokenizerSizes, ManipulatorSizes, VisionSizes
+from baselines.instamanip.architecture import DetokenizerSizes, ManipulatorSizes, VisionSizes, Wording
 from baselines.instamanip.detokenizer import Detokenizer
 from baselines.instamanip.losses import IGNORED, answer_states, labels, losses, relation_loss
 from baselines.instamanip.manipulator import Foretold, LearntEdit, Manipulator, next_tokens
-from baselines.instamanip.prompting import BEGIN, END, AddedTokens, Layout, Prompter, Wording, WordTokens, group_mask
+from baselines.instamanip.prompting import BEGIN, END, AddedTokens, Layout, Prompter, WordTokens, group_mask
 from baselines.instamanip.recipe import ManipulatorRecipe
 from baselines.instamanip.renderer import Renderer, Sampling
 from baselines.instamanip.training import Group, Parts, training_loss

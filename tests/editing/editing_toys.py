@@ -201,10 +201,10 @@ def write_prompt_diffusion(folder: Path, ip2p: Path) -> None:
 
 def write_instamanip(manipulator: Path, renderer: Path, tower: Path, ip2p: Path) -> None:
     """Random weights in InstaManip's three layouts, whose answers begin with the image; the VAE is `ip2p`'s."""
-    from baselines.instamanip.architecture import DetokenizerSizes, ManipulatorSizes, VisionSizes
+    from baselines.instamanip.architecture import DetokenizerSizes, ManipulatorSizes, VisionSizes, Wording
     from baselines.instamanip.manipulator import Manipulator
     from baselines.instamanip.manipulator_layout import save_manipulator
-    from baselines.instamanip.prompting import AddedTokens, Wording, WordTokens
+    from baselines.instamanip.prompting import AddedTokens, WordTokens
     from baselines.instamanip.renderer_layout import RendererSizes, empty_detokenizer, save_renderer
     from baselines.instamanip.train_renderer import with_added_embedding
     from baselines.instamanip.vision import VisionTower

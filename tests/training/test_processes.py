@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,8 +20,10 @@ from accelerate import PartialState
 from safetensors.torch import load_file
 from torch import multiprocessing, nn
 
+from baselines.instamanip.vision_recipe import VisionRecipe
 from editclip.config.section import checked
 from editclip.config.tree import read_config
+from editclip.errors import InputError
 from editclip.provenance import ROOT
 from editclip.recipes.recipe import GradientRecipe
 from editclip.training import __main__ as runner
@@ -28,7 +31,9 @@ from editclip.training import loop
 from editclip.training.draws import Draws
 from editclip.training.loop import seeded
 
-WEIGHTS = {name: e for name, e in read_config(str(ROOT / "config/smoke.yaml")).weights.items() if e.source == "train"}
+TRAINED = {name: e for name, e in read_config(str(ROOT / "config/smoke.yaml")).weights.items() if e.source == "train"}
+ALONE = {name for name in TRAINED if name.startswith("instamanip")}  # whose losses look at a batch as a whole
+WEIGHTS = {name: entry for name, entry in TRAINED.items() if name not in ALONE}
 FEW = {
     "steps": 4,
     "batch_size": 8,
@@ -232,3 +237,11 @@ def test_killed_processes_are_gone_and_what_they_learnt_is_gone_on_with(triplets
     broken, whole = (load_file(tmp_path / name / "model.safetensors") for name in ("broken", "whole"))
     assert curve(tmp_path / "broken") == curve(tmp_path / "whole")
     assert all(torch.equal(weight, whole[name]) for name, weight in broken.items())
+
+
+def test_a_loss_that_looks_at_a_batch_as_a_whole_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = checked(VisionRecipe, TRAINED["instamanip_vision"].recipe)
+    loop.refuse_cut_batches(recipe)
+    monkeypatch.setattr(loop, "process_state", lambda: SimpleNamespace(num_processes=2))
+    with pytest.raises(InputError, match="train it in one process"):
+        loop.refuse_cut_batches(recipe)
