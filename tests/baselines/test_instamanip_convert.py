@@ -429,8 +429,8 @@ def sources(tmp_path: Path) -> Sources:
     whole = {f"transformer.visual.{name}": tensor for name, tensor in tower.state_dict().items()}
     write_shards(qwen, whole, "bin")
     index = json.loads((qwen / "pytorch_model.bin.index.json").read_text("utf-8"))
-    torch.save(torch.load(qwen / index["weight_map"]["transformer.visual.proj"]) | {"lm_head.weight": torch.ones(1)},
-               qwen / index["weight_map"]["transformer.visual.proj"])  # fmt: skip
+    shard = qwen / index["weight_map"]["transformer.visual.proj"]
+    torch.save(torch.load(shard, weights_only=True) | {"lm_head.weight": torch.ones(1)}, shard)
     index["weight_map"]["transformer.wte.weight"] = "pytorch_model-00003-of-00003.bin"  # which was not fetched
     (qwen / "pytorch_model.bin.index.json").write_text(json.dumps(index), encoding="utf-8")
     return Sources(qwen, second_stage, sdxl, tower, detokenizer, unet)

@@ -169,7 +169,7 @@ class Recorder:
         return [900 + len(self.chunks)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        raise NotImplementedError
+        raise AssertionError("a prompt is only encoded")
 
 
 def test_text_is_encoded_chunk_by_chunk_without_the_space_beside_added_tokens() -> None:
