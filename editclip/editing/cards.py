@@ -10,7 +10,7 @@ import importlib
 import math
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ class Card:
         paper: address of the paper, or "".
         license: licence of code and weights.
         conditioning: what tells the method which edit to make: "text", "exemplar" or "none".
-        needs: inputs it cannot do without; it is given nothing else. A sample that lacks one is skipped.
+        needs: inputs it cannot do without; it is given nothing else. A sample that lacks one is skipped. As read,
+            "options.NAME" may stand for the input that the value of an option names; a `Method` has it resolved.
         stages: what it computes in jobs of their own: "prepare" once an exemplar, "plan" once a sample, "edit".
         weights: roles that an entry of the config binds to names of its `weights`.
         resolution: the side in pixels that it was made for, or None for any; it is given the benchmark's all the same.
@@ -71,12 +72,18 @@ def _texts(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(v, str) for v in value)
 
 
+_OPTION = "options."  # start of an entry of NEEDS that an option decides
+
+
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "label": (lambda v: isinstance(v, str) and bool(v), "a text that is not empty"),
     "paper": (lambda v: isinstance(v, str), "a text"),
     "license": (lambda v: isinstance(v, str) and bool(v), "a text that is not empty"),
     "conditioning": (lambda v: v in CONDITIONINGS, f"one of {', '.join(CONDITIONINGS)}"),
-    "needs": (lambda v: _texts(v) and set(v) <= set(NEEDS), f"a tuple out of {', '.join(NEEDS)}"),
+    "needs": (
+        lambda v: _texts(v) and {n for n in v if not n.startswith(_OPTION)} <= set(NEEDS),
+        f"a tuple out of {', '.join(NEEDS)}, or options.NAME of an option that names one of them",
+    ),
     "stages": (
         lambda v: _texts(v) and "edit" in v and v == tuple(stage for stage in STAGES if stage in v),
         f"a tuple out of {', '.join(STAGES)}, in this order and with edit",
@@ -148,9 +155,18 @@ def read_card(editor: str) -> Card:
         allowed, wanted = _RULES[name.lower()]
         if not allowed(found[name]):
             raise InputError(f"{file}: the card entry {name} is {found[name]!r}, but must be {wanted}")
+    for need in found["NEEDS"]:
+        if need.startswith(_OPTION) and not isinstance(found["OPTIONS"].get(need.removeprefix(_OPTION)), str):
+            raise InputError(f"{file}: the card entry NEEDS has {need}, but OPTIONS has no such option with a text")
     if "prepare" in found["STAGES"] and "exemplar" not in found["NEEDS"]:
         raise InputError(f"{file}: the card entry STAGES has prepare, which sees an exemplar: add exemplar to NEEDS")
     return Card(**{name.lower(): value for name, value in found.items()})
+
+
+def _resolved(card: Card, options: Mapping[str, Any]) -> Card:
+    """The card with the needs that its options' values name, in the order of `NEEDS`; other values name none."""
+    named = {options[need.removeprefix(_OPTION)] if need.startswith(_OPTION) else need for need in card.needs}
+    return replace(card, needs=tuple(name for name in NEEDS if name in named))
 
 
 def _literal(file: Path, name: str, node: ast.expr | None) -> Any:
@@ -167,7 +183,7 @@ class Method:
     Attributes:
         name: row name, unique in a config.
         editor: dotted name of its module or package.
-        card: its card.
+        card: its card, with the needs that its options name.
         options: the card's defaults updated by the entry's options.
         shuffled: whether exemplars of another edit type are fed (a control).
         batch_size: images per call of `Editor.edit`.
@@ -269,6 +285,7 @@ def parse_method(values: Mapping[str, Any]) -> Method:
     card = read_card(entry.editor)
     check_exemplars(f"{place}.exemplars", card, entry.exemplars)
     options = effective_options(f"{place}.options", card, entry.options)
+    card = _resolved(card, options)
     return Method(entry.name, entry.editor, card, options, entry.exemplars == "shuffled", entry.batch_size)
 
 

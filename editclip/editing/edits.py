@@ -29,7 +29,7 @@ from editclip import stage
 from editclip.data.bench import Bench
 from editclip.editing import Editor, EditRequest
 from editclip.editing.cards import STAGES, parse_method
-from editclip.editing.items import Item, failures, items
+from editclip.editing.items import Item, distinct, fail, failures, items
 from editclip.editing.outputs import refuse_unusable
 from editclip.editing.planned import plan
 from editclip.editing.prepared import prepare
@@ -69,12 +69,14 @@ def _attempt(editor: Editor, requests: Sequence[EditRequest]) -> "list[Image | E
 
 
 def _edit_items(work: Work, requests: Requests, found: Sequence[Item], finished: Finished) -> None:
-    """Edit the items that are neither decided nor cached, batch by batch; images go to the cache, failures to items."""
-    todo = [item for item in found if item.status == "ok" and finished.get(item.key) is None]
+    """Edit what is neither decided nor cached, batch by batch; images go to the cache, failures to the items."""
+    todo = distinct([item for item in found if item.status == "ok" and finished.get(item.key) is None])
     if not todo:
         return
     editor, size = work.editor, work.method.batch_size
-    with tqdm(total=len(found), initial=len(found) - len(todo), desc=work.method.name, unit="image") as bar:
+    failed: dict[str, str] = {}
+    total = len(distinct(found))
+    with tqdm(total=total, initial=total - len(todo), desc=work.method.name, unit="image") as bar:
         for batch in (todo[first : first + size] for first in range(0, len(todo), size)):
             asked = [item.request(requests) for item in batch]
             start = time.monotonic()
@@ -82,10 +84,11 @@ def _edit_items(work: Work, requests: Requests, found: Sequence[Item], finished:
             seconds = (time.monotonic() - start) / len(batch)
             for item, outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, Exception):
-                    item.status, item.reason = "failed", reason(outcome)
+                    failed[item.key] = reason(outcome)
                 else:
                     finished.put_image(item.key, outcome, seconds)
             bar.update(len(batch))
+    fail(found, failed)
 
 
 def edit(

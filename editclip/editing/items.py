@@ -1,6 +1,9 @@
-"""The samples of a shard on their way through a stage: what earlier stages left for each, cache key and outcome."""
+"""The samples of a shard on their way through a stage: what earlier stages left for each, cache key and outcome.
 
-from collections.abc import Mapping
+Samples that share a request are in one shard, so that no two jobs make its result.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from editclip import stage
@@ -49,6 +52,8 @@ def items(
 ) -> list[Item]:
     """The samples of a shard; decided already where an input is missing or an earlier stage failed.
 
+    A shard is every n-th request, counted in the benchmark's order, with all samples that share it.
+
     Args:
         work: method and benchmark.
         requests: what the method is asked.
@@ -61,7 +66,9 @@ def items(
         InputError: what a stage of the method's card should have left for a sample is not there.
     """
     stages, result = work.method.card.stages, []
-    for sample in stage.part(work.bench.samples, shard):
+    asked_as = {sample.sample_id: requests.asked_as[sample.sample_id].sample_id for sample in work.bench.samples}
+    part = set(stage.part(dict.fromkeys(asked_as.values()), shard))
+    for sample in (s for s in work.bench.samples if asked_as[s.sample_id] in part):
         left: dict[str, Row] = {}
         if "prepare" in stages:
             left["prepare"] = PREPARED.row(prepared, requests.fed[sample.exemplar_id])
@@ -75,6 +82,18 @@ def items(
             item.status, item.reason = "failed", failed[0]
         result.append(item)
     return result
+
+
+def distinct(found: Sequence[Item]) -> list[Item]:
+    """The first item of each key: what remains to be made of items that are made alike."""
+    return list({item.key: item for item in reversed(found)}.values())[::-1]
+
+
+def fail(found: Sequence[Item], reasons: Mapping[str, str]) -> None:
+    """Mark all items whose key has a reason as failed."""
+    for item in found:
+        if item.status == "ok" and item.key in reasons:
+            item.status, item.reason = "failed", reasons[item.key]
 
 
 def failures(found: list[Item]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from editclip.editing import EditRequest, JointPlanner, Planner
-from editclip.editing.items import failures, items
+from editclip.editing.items import distinct, fail, failures, items
 from editclip.editing.joint import Maker, make_missing
 from editclip.editing.stored import PLANNED, PREPARED, Undone
 from editclip.editing.work import Work, refuse_failed_samples
@@ -37,7 +37,7 @@ def plan(work: Work, prepared: Sequence[Path], shard: tuple[int, int], out: Path
     work.method.check_stage("plan")
     requests, finished = work.requests, work.finished(PLANNED.name, work.card())
     found = items(work, requests, shard, None, PREPARED.read(prepared), {})
-    ready = {item.sample.sample_id: item for item in found if item.status == "ok"}
+    ready = {item.sample.sample_id: item for item in distinct([item for item in found if item.status == "ok"])}
     if any(finished.get(item.key) is None for item in ready.values()):
         maker = _maker(work.planner)
         # As in `prepare`, which samples are planned together does not depend on what the cache holds.
@@ -45,8 +45,7 @@ def plan(work: Work, prepared: Sequence[Path], shard: tuple[int, int], out: Path
         failed = make_missing(
             maker, lambda name: ready[name].request(requests), batches, finished, f"{work.method.name}: plan"
         )
-        for sample_id, reason in failed.items():
-            ready[sample_id].status, ready[sample_id].reason = "failed", reason
+        fail(found, {ready[sample_id].key: reason for sample_id, reason in failed.items()})
     refuse_failed_samples(failures(found), work.bench, work.method.name)
     done = {item.key: finished.get(item.key) for item in found if item.status == "ok"}
     PLANNED.write(out, {i.sample.sample_id: done.get(i.key) or Undone(i.status, i.reason) for i in found})

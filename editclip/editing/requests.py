@@ -1,7 +1,8 @@
 """From a benchmark to the requests of one method: which exemplar each sample is fed, with which inputs and noise.
 
 Each request and exemplar has a content key, made of the bytes and texts the method is given; the finished images are
-cached under it.
+cached under it. A method that sees no exemplar is asked the same for every exemplar that a query meets: those samples
+share request, noise and key, and so one edit.
 """
 
 import functools
@@ -66,13 +67,19 @@ class Requests:
 
     Attributes:
         fed: the exemplar_id that stands in for each exemplar_id; the identity unless the method is shuffled.
+        asked_as: the sample whose exemplar and noise each sample_id has: itself, or for a method that sees no exemplar
+            the query's first by sample_id.
     """
 
     def __init__(self, bench: Bench, method: Method, base_seed: int) -> None:
         self._bench, self._method, self._base_seed = bench, method, base_seed
         self._shown: dict[str, Sample] = {}  # an exemplar's first sample: it has its images and an instruction
+        first: dict[str, Sample] = {}  # a query's
         for sample in sorted(bench.samples, key=lambda s: s.sample_id):
             self._shown.setdefault(sample.exemplar_id, sample)
+            first.setdefault(sample.query_id, sample)
+        alone = "exemplar" not in method.card.needs
+        self.asked_as = {s.sample_id: first[s.query_id] if alone else s for s in bench.samples}
         self.fed = {exemplar_id: exemplar_id for exemplar_id in self._shown}
         if method.shuffled:
             types = {e: (s.group, s.edit_type) for e, s in self._shown.items()}
@@ -112,7 +119,8 @@ class Requests:
 
         The method is left out, so that comparisons between methods are paired.
         """
-        return noise_seed(self._base_seed, self._bench.name, sample.sample_id, "plan" if seed is None else seed)
+        name = self.asked_as[sample.sample_id].sample_id
+        return noise_seed(self._base_seed, self._bench.name, name, "plan" if seed is None else seed)
 
     def request(
         self,
@@ -125,7 +133,7 @@ class Requests:
         truth = self._given(sample, "ground_truth")
         return EditRequest(
             query=self._image(sample.query),
-            exemplar=self.exemplar(self.fed[sample.exemplar_id]),
+            exemplar=self.exemplar(self.fed[self.asked_as[sample.sample_id].exemplar_id]),
             prepared=prepared,
             instruction=self._given(sample, "instruction"),
             caption_before=self._given(sample, "caption_before"),
@@ -140,5 +148,5 @@ class Requests:
         texts = [self._given(sample, name) for name in ("instruction", "caption_before", "caption_after")]
         truth = self._given(sample, "ground_truth")
         images = [self._digest(sample.query), None if truth is None else self._digest(truth)]
-        exemplar = self.exemplar_key(self.fed[sample.exemplar_id])
+        exemplar = self.exemplar_key(self.fed[self.asked_as[sample.sample_id].exemplar_id])
         return digest(images, texts, exemplar, list(tensors), self.noise_seed(sample, seed))

@@ -184,6 +184,24 @@ def _unet(in_channels: int = 8) -> UNet2DConditionModel:
     )
 
 
+def write_text_to_image(folder: Path, ip2p: Path, **scheduler: Any) -> None:
+    """A random text-to-image UNet of three levels, with attention at a half and a quarter; the rest is `ip2p`'s."""
+    unet = UNet2DConditionModel(
+        sample_size=SIZE // 2,
+        block_out_channels=(16, 32, 32),
+        layers_per_block=1,
+        norm_num_groups=8,
+        attention_head_dim=4,
+        cross_attention_dim=16,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    )
+    base = StableDiffusionInstructPix2PixPipeline.from_pretrained(ip2p, safety_checker=None)
+    sampler = EulerAncestralDiscreteScheduler.from_config(base.scheduler.config, **scheduler)
+    parts = {**base.components, "unet": unet, "scheduler": sampler}
+    StableDiffusionPipeline(**parts, requires_safety_checker=False).save_pretrained(folder)
+
+
 def write_prompt_diffusion(folder: Path, ip2p: Path) -> None:
     """Random weights in the layout of Prompt Diffusion's release, without zeros; the rest is taken from `ip2p`."""
     from baselines.prompt_diffusion.network import PairQueryControlNet
@@ -290,6 +308,7 @@ def write_weights(folder: Path) -> dict[str, Path]:
         CLIPModel(plain).save_pretrained(folder / "clip")
         write_tokenizer(folder / "clip")
         CLIPImageProcessorPil(size={"height": 32, "width": 32}, do_center_crop=False).save_pretrained(folder / "clip")
+        write_text_to_image(folder / "text_to_image", folder / "ip2p")
         for name in ("prompt_diffusion", "prompt_diffusion_edits"):
             write_prompt_diffusion(folder / name, folder / "ip2p")
         write_instamanip(

@@ -105,6 +105,22 @@ def test_mistakes_in_a_method_entry(changes: dict[str, object], message: str) ->
         parse_method(entry("baselines.ip2p", **changes))
 
 
+def test_an_option_may_name_what_is_needed(project: Path) -> None:
+    card = EDITOR.replace('("exemplar", "instruction")', '("options.words", "exemplar")')
+    card = card.replace('{"strength": 40.0}', '{"strength": 40.0, "words": "instruction"}')
+    (project / "toy.py").write_text(card)
+
+    def needs(**options: str) -> tuple[str, ...]:
+        return parse_method(entry("baselines.toy", options=options)).card.needs
+
+    assert needs() == ("exemplar", "instruction")
+    assert needs(words="caption_after") == ("exemplar", "caption_after")
+    assert needs(words="none") == needs(words="exemplar") == ("exemplar",)
+    (project / "toy.py").write_text(card.replace('"words": "instruction"', '"words": 1'))
+    with pytest.raises(InputError, match="NEEDS has options.words, but OPTIONS has no such option with a text"):
+        read_card("baselines.toy")
+
+
 def test_missing_weights_are_named(tmp_path: Path) -> None:
     method = parse_method(entry("baselines.ip2p"))
     with pytest.raises(InputError, match="needs the weights 'ip2p'; give --weights ip2p=FOLDER"):

@@ -18,7 +18,7 @@ from editclip.editing import EditRequest, Exemplar
 from editclip.editing.cards import Card, editor_names, parse_method
 from editclip.editing.contract import Finding, check
 
-QUICK = {"num_inference_steps": 3, "steps": 4, "caption_steps": 3}  # of those options that a method has
+QUICK = {"num_inference_steps": 3, "skip": 1, "steps": 4, "caption_steps": 3}  # of those options that a method has
 # What a weak method keeps over from one call to the next.
 Hook = Callable[[list[Image.Image], Sequence[EditRequest]], Any]
 STAGES = ("prepare", "edit")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import safetensors.torch
-from editing_toys import Run, entry, images_of, rows_of, write_bench
+from editing_toys import EDITOR, Run, entry, images_of, rows_of, write_bench
 
 from editclip import stage, storage
 from editclip.data.bench import Bench
@@ -61,6 +61,52 @@ def test_what_was_prepared_is_read_once_for_all_samples_and_seeds(
 def test_seeds_give_other_images(run: Run, toy: Path) -> None:
     first, second = images_of(run("a", seed=0)), images_of(run("b", seed=1))
     assert all(first[name] != second[name] for name in first)
+
+
+@pytest.fixture
+def text(project: Path, toy: Path) -> Path:
+    """The toy method without exemplars as `baselines.text`; the file it notes its calls in."""
+    source = EDITOR
+    for old, new in (
+        ('NEEDS = ("exemplar", "instruction")', 'NEEDS = ("instruction",)'),
+        ('STAGES = ("prepare", "edit")', 'STAGES = ("edit",)'),
+        ("def prepare(", "def _prepare("),
+        (' + request.prepared["change"].numpy()', ""),
+    ):
+        assert old in source
+        source = source.replace(old, new)
+    (project / "text.py").write_text(source)
+    return toy
+
+
+@pytest.mark.parametrize(("shards", "batch_size"), [(1, 4), (1, 1), (4, 4), (7, 1)])
+def test_a_method_without_exemplars_edits_a_query_once(
+    run: Run, bench: Bench, text: Path, shards: int, batch_size: int
+) -> None:
+    folders = [run(f"seed {n}", "baselines.text", shards=shards, seed=n, batch_size=batch_size) for n in (0, 1)]
+    assert text.read_text().count("edit") == 2 * 6  # two repetitions of six queries, each of which meets two exemplars
+    made = [images_of(folder) for folder in folders]
+    by_query: dict[str, set[bytes]] = {}
+    for sample in bench.samples:
+        by_query.setdefault(sample.query_id, set()).add(made[0][sample.sample_id])
+    assert all(len(images) == 1 for images in by_query.values()) and len(set.union(*by_query.values())) == 6
+    assert all(made[0][name] != made[1][name] for name in made[0])
+    queries = {sample.sample_id: sample.query_id for sample in bench.samples}
+    seconds: dict[str, set[str]] = {}
+    for row in rows_of(folders[0]):
+        assert row["status"] == "ok" and row["sha256"] == storage.file_digest(folders[0] / row["file"])
+        seconds.setdefault(queries[row["sample_id"]], set()).add(row["seconds"])
+    assert all(len(times) == 1 for times in seconds.values())  # those of the one edit, an image's share of its batch
+
+
+def test_a_failed_query_is_that_of_all_its_samples(
+    run: Run, bench: Bench, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_BAD", "make it snow")
+    monkeypatch.setattr("editclip.failures.MAXIMUM_FAILED", 0.5)
+    rows = rows_of(run("failed", "baselines.text"))
+    assert [row["status"] for row in rows] == ["ok"] * 4 + ["failed"] * 4 + ["ok"] * 4
+    assert {row["reason"] for row in rows} == {"", "RuntimeError: cannot edit"}
 
 
 def test_files_of_a_run(run: Run, bench: Bench, toy: Path) -> None:

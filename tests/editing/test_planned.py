@@ -74,6 +74,27 @@ def test_a_sample_is_planned_once_for_all_repetitions(run: Run, bench: Bench, pl
     assert calls(planner, "load") == [f"load {name}" for name in ("prepare", "plan", "edit", "edit")]
 
 
+@pytest.mark.parametrize("shards", [1, 5])
+def test_a_method_without_exemplars_is_planned_once_a_query(
+    run: Run, bench: Bench, planner: Path, project: Path, tmp_path: Path, shards: int
+) -> None:
+    source = (project / "planner.py").read_text()
+    for old, new in (
+        ('NEEDS = ("exemplar", "instruction")', 'NEEDS = ("instruction",)'),
+        ('STAGES = ("prepare", "plan", "edit")', 'STAGES = ("plan", "edit")'),
+        ('request.prepared["change"] * length', "torch.ones(3) * length"),
+    ):
+        assert old in source
+        source = source.replace(old, new)
+    (project / "told.py").write_text(source)
+    folder = run("told", "baselines.told", shards=shards)
+    assert len(calls(planner, "plan")) == len(calls(planner, "edit")) == 6
+    images, queries = images_of(folder), {s.sample_id: s.query_id for s in bench.samples}
+    assert len(images) == 12 and len({(queries[name], image) for name, image in images.items()}) == 6
+    rows = [row for k in range(shards) for row in rows_of(tmp_path / "told" / "planned" / str(k), "planned.csv")]
+    assert {row["sample_id"] for row in rows} == set(queries) and {row["status"] for row in rows} == {"ok"}
+
+
 def test_shards_and_their_order_do_not_matter(
     run: Run, planner: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

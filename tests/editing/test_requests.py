@@ -66,11 +66,35 @@ def test_a_method_is_given_only_what_its_card_needs(bench: Bench) -> None:
 
 
 def test_noise_is_shared_by_methods_and_differs_between_samples_and_seeds(bench: Bench) -> None:
-    requests = [Requests(bench, parse_method(entry(name)), 7) for name in ("baselines.ip2p", "editclip.method")]
+    requests = [Requests(bench, parse_method(entry(name)), 7) for name in ("baselines.visii", "editclip.method")]
     seeds = [[r.request(s, {}, n).seed for s in bench.samples for n in range(3)] for r in requests]
     assert seeds[0] == seeds[1] and len(set(seeds[0])) == len(seeds[0])
-    other = Requests(bench, parse_method(entry("baselines.ip2p")), 8)
+    other = Requests(bench, parse_method(entry("baselines.visii")), 8)
     assert other.request(bench.samples[0], {}, 0).seed != seeds[0][0]
+
+
+def test_a_method_without_exemplars_is_asked_once_a_query(bench: Bench) -> None:
+    text, shown = (Requests(bench, parse_method(entry(n)), 7) for n in ("baselines.ip2p", "editclip.method"))
+    asked: dict[str, set[tuple[object, ...]]] = {}
+    for sample in bench.samples:
+        for seed in (None, 0, 1):
+            request = text.request(sample, {}, seed)
+            given = (request.seed, request.exemplar.exemplar_id, request.exemplar.seed, text.key(sample, [], seed))
+            asked.setdefault(f"{sample.query_id} {seed}", set()).add((request.query.tobytes(), *given))
+    assert len(asked) == 6 * 3 and all(len(same) == 1 for same in asked.values())
+    assert len(set.union(*asked.values())) == len(asked)
+    # The query's first sample by its name has the noise that it has with every other method.
+    for sample in bench.samples:
+        own = shown.noise_seed(sample, 1)
+        assert (text.noise_seed(sample, 1) == own) == sample.sample_id.split("-")[2].startswith("e0")
+
+
+def test_with_one_exemplar_a_type_all_methods_have_the_same_noise(tmp_path: Path) -> None:
+    bench = write_bench(tmp_path / "bench", {"red": 1, "snow": 1})
+    text, shown = (Requests(bench, parse_method(entry(n)), 7) for n in ("baselines.ip2p", "editclip.method"))
+    for sample in bench.samples:
+        assert text.noise_seed(sample, 0) == shown.noise_seed(sample, 0)
+        assert text.request(sample, {}, 0).exemplar.exemplar_id == sample.exemplar_id
 
 
 def test_key_changes_with_each_input_and_only_with_inputs(tmp_path: Path) -> None:
@@ -89,7 +113,7 @@ def test_key_changes_with_each_input_and_only_with_inputs(tmp_path: Path) -> Non
 
 
 def test_a_plan_has_a_seed_of_its_own_for_all_repetitions(bench: Bench) -> None:
-    requests = Requests(bench, parse_method(entry("baselines.ip2p")), 0)
+    requests = Requests(bench, parse_method(entry("baselines.visii")), 0)
     seeds = [requests.request(sample, {}, seed).seed for sample in bench.samples for seed in (None, 0, 1)]
     assert len(set(seeds)) == len(seeds) == 3 * len(bench.samples)
     keys = [requests.key(bench.samples[0], tensors, seed) for tensors in ([], ["a"], ["b"]) for seed in (None, 0)]
