@@ -23,6 +23,7 @@ COMMANDS = {
     "runtime": ("editclip.editing.runtime", "time single edits of one method"),
     "score": ("editclip.score", "score a folder of outputs: a row of Table 1 beside the paper's"),
     "tables": ("editclip.report.tables", "aggregate scores into tables"),
+    "study": ("editclip.study.command", "which metrics agree with people's ratings of edits?"),
     "report": ("editclip.report.page", "render the HTML report of a run"),
 }
 

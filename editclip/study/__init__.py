@@ -1,0 +1,1 @@
+"""Studies in which people judge edits: their design, their votes, and which metrics agree with them."""
