@@ -201,7 +201,7 @@ def _write_answer(
 def _table(row: Row, seeds: list[int], config: Config) -> Table:
     """The table that has this row alone."""
     declaration: dict[str, Any] = {"rows": [row.name], "reference": None, "paper": str(PAPER)}
-    declaration |= {"bars": [], "representation": None}
+    declaration |= {"bars": [], "representation": None, "study": None}
     method: dict[str, Any] = {"editor": None, "weights": {}, "exemplars": row.exemplars, "seeds": seeds, "options": {}}
     method |= {"label": row.name, "paper": "", "license": "", "trained_on": [], "conditioning": row.conditioning}
     run = {"label": config.run.label, "notice": config.run.notice, "statistics": config.statistics.model_dump()}

@@ -80,6 +80,8 @@ class TableDeclaration(Section):
     representation: list[EncoderBar] | None
     """what measures of representations have to reach, if the config has any measured; null = the table's evidence says
     nothing of representations"""
+    study: Name | None
+    """the study whose votes fill the win rates; null = none"""
 
     @model_validator(mode="after")
     def _names_are_rows(self) -> Self:
@@ -91,6 +93,8 @@ class TableDeclaration(Section):
                 if name not in self.rows:
                     known = ", ".join(self.rows)
                     raise ValueError(f'{key} names "{name}", which is no row of the table; its rows: {known}')
+        if self.study and self.reference is None:
+            raise ValueError(f"study {self.study}: win rates are those of the reference; name one, or study: null")
         barred = [(bar.metric, bar.minus, row) for bar in self.bars for row in bar.rows]
         for metric, minus, row in barred:
             if barred.count((metric, minus, row)) > 1:

@@ -1,12 +1,20 @@
-"""The columns of a table and the names, directions and meanings of every metric, in one place."""
+"""The names of tables, their columns, and the names, directions and meanings of every metric, in one place."""
 
+import re
 from dataclasses import dataclass
+
+from editclip.errors import InputError, nearest
 
 TABLE1 = ("method", "conditioning", "lpips", "clip", "ec2t", "clip_dir", "s_visual_dist", "ec2ec", "wr_edit", "wr_pres",
           "runtime_s", "notes")  # fmt: skip
 MEASURED = ("lpips", "clip", "ec2t", "clip_dir", "s_visual_dist", "ec2ec")  # the paper's order
 # Which metric of the score files stands in a column; for clip_dir the scoring card names one of two (paper eq. 11, 12).
 HEADLINE = {"lpips": "lpips_alex", "clip": "clip", "ec2t": "ec2t", "s_visual_dist": "s_visual_dist", "ec2ec": "ec2ec"}
+WIN_RATES = {"wr_edit": "edit", "wr_pres": "preserves"}  # the columns of votes: the question of a study behind each
+VOTES = {  # whose they are, by their origin
+    "oracle": "votes of an oracle, simulated raters who see the ground truth: no person judged",
+    "human": "votes of people",
+}
 CLIP_DIR = {"clip_dir_captions": "eq11", "clip_dir_instruction": "eq12"}
 
 
@@ -56,8 +64,8 @@ COLUMNS = {
         2,
     ),
     "detail": Column("Detail", +1, "correlation of the Laplacians of output and ground truth inside the edit mask"),
-    "wr_edit": Column("Win edit %", 0, "share of votes for EditCLIP against this row, edit quality", 1),
-    "wr_pres": Column("Win pres. %", 0, "share of votes for EditCLIP against this row, preservation", 1),
+    "wr_edit": Column("Win edit %", 0, "share of votes for the reference row against this one, edit quality", 1),
+    "wr_pres": Column("Win pres. %", 0, "share of votes for the reference row against this one, preservation", 1),
     "runtime_s": Column("Time s", -1, "seconds per edit, by itself, preparation and plan included", None),
     "runtime_amortised_s": Column(
         "Time s (amortised)", -1, "the same, preparation shared by the exemplar's queries", None
@@ -71,3 +79,30 @@ COLUMNS = {
 def column(name: str) -> Column:
     """How column or metric `name` is shown; an unknown one is shown under its own name."""
     return COLUMNS.get(name, Column(name, 0, ""))
+
+
+def title(name: str) -> str:
+    """What a table is called for people: table1 is "Table 1", lambda_lpips is "Lambda lpips"."""
+    numbered = re.fullmatch(r"table(\d+)", name)
+    text = f"table {numbered[1]}" if numbered else name.replace("_", " ").replace("-", " ")
+    return text[:1].upper() + text[1:]
+
+
+def better(name: str, place: str) -> int:
+    """Which way metric `name` is better, +1 higher or -1 lower, so that votes can agree with it.
+
+    Args:
+        name: of the metric; clip_dir is whichever of its forms was scored.
+        place: where the config names it, for messages.
+
+    Raises:
+        InputError: there is no such metric, or of this one neither is better.
+    """
+    if name not in COLUMNS:
+        raise InputError(f'config value {place}: there is no metric "{name}"{nearest(name, COLUMNS)}')
+    if not column(name).better:
+        raise InputError(
+            f'config value {place}: of "{name}" neither higher nor lower is better, so that no vote can agree with it; '
+            "leave it out"
+        )
+    return column(name).better

@@ -63,6 +63,20 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def read_judgement_facts(folder: Path, keys: Sequence[str]) -> dict[str, Any]:
+    """judgement.json of a study's judgements, with all of `keys`.
+
+    Raises:
+        InputError: the file is missing or lacks a key.
+    """
+    path = folder / "judgement.json"
+    facts = read_json(path)
+    for key in keys:
+        if key not in facts:
+            raise InputError(f"{path} lacks {key!r}: make it again")
+    return facts
+
+
 def read_samples(bench: Path) -> pd.DataFrame:
     """The manifest of a bench folder, indexed by sample_id.
 

@@ -11,7 +11,7 @@ from typing import Any
 from editclip.errors import InputError, nearest
 from editclip.provenance import PACKAGES, ROOT
 
-PARTS = ("bench", "edits", "scores", "tables", "weights")
+PARTS = ("bench", "edits", "judgements", "scores", "tables", "weights")
 """Parts of a run folder that a notebook may name in its metadata, as `editclip: {reads: […]}`."""
 
 

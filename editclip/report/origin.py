@@ -15,7 +15,8 @@ from editclip.storage import digest
 SHORT = 12  # hex digits shown of a digest
 # What the folders of a run are of: entries of this section of the config.
 SECTIONS = {"weights": "weights", "tables": "tables", "prepared": "methods", "planned": "methods", "shards": "methods",
-            "edits": "methods", "score_shards": "methods", "scores": "methods", "runtime": "methods"}  # fmt: skip
+            "edits": "methods", "score_shards": "methods", "scores": "methods", "runtime": "methods",
+            "studies": "studies", "votes": "studies", "judgements": "studies"}  # fmt: skip
 STAGES = ("Stage", "Jobs", "Minutes", "Peak memory MiB", "Threads", "Device", "Code")
 
 

@@ -20,12 +20,14 @@ from markupsafe import Markup
 from editclip import stage
 from editclip.report import origin, render
 from editclip.report.beside_paper import sign_sentence
-from editclip.report.columns import MEASURED, column
+from editclip.report.claims_table import claims_html
+from editclip.report.columns import MEASURED, VOTES, column, title
 from editclip.report.evidence_table import evidence_html
-from editclip.report.files import read_numbers, read_record, read_samples, read_table
+from editclip.report.files import read_judgement_facts, read_numbers, read_record, read_samples, read_table
 from editclip.report.render_full import versus_html
 from editclip.report.render_headline import headline_html
 from editclip.report.rows import honest_labels, prose, read_facts
+from editclip.report.table2 import table2_html
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Where the notebooks leave the pictures of each section, below figures/.
@@ -38,6 +40,12 @@ PICTURES = {
     "curves": "training/curves.png",
 }
 HEAT_MAPS = "edit_types/heat_map_*.png"
+STUDY_PICTURES = {  # of each study
+    "coefficients": "Agreement of each metric with the votes, beside that of its method's mean",
+    "votes": "Share of votes against the difference of each metric, a line a pair of methods",
+    "pairs": "Agreement of each metric with the votes on each pair of methods",
+    "win_rates": "Share of the votes that the first method of each pair won",
+}
 
 
 def embedded(path: Path) -> str | None:
@@ -62,7 +70,7 @@ def table_section(run: Path, name: str, level: float) -> dict[str, Any]:
     facts = read_facts(folder)
     cells = read_numbers(folder / f"{name}.csv", ("method",))
     full = read_numbers(folder / f"{name}_full.csv", ("scope", "method", "metric", "low", "high"))
-    section: dict[str, Any] = {"name": name, "title": render.title(name), "versus": None}
+    section: dict[str, Any] = {"name": name, "title": title(name), "versus": None}
     path = folder / f"{name}_vs_paper.csv"
     if path.is_file() and len(versus := read_numbers(path, ("method", "metric", "ours", "paper", "same_sign"))):
         section |= {"versus": Markup(versus_html(versus)), "signs": sign_sentence(versus)}
@@ -74,6 +82,13 @@ def table_section(run: Path, name: str, level: float) -> dict[str, Any]:
         "evidence": Markup(evidence_html(folder / "evidence.csv", level)),
         "notes": list(zip(labels, prose(facts), strict=True)),
     }
+
+
+def study_section(run: Path, name: str) -> dict[str, Any]:
+    """What the page shows of one study that has votes: whose they are, and the pictures of it with their texts."""
+    origin = read_judgement_facts(run / "judgements" / name, ("origin",))["origin"]
+    paths = {text: run / "figures" / "table2" / f"{part}_{name}.png" for part, text in STUDY_PICTURES.items()}
+    return {"name": name, "origin": VOTES[origin], "pictures": [(text, embedded(p)) for text, p in paths.items()]}
 
 
 def page(run: Path, out: Path) -> str:
@@ -92,6 +107,9 @@ def page(run: Path, out: Path) -> str:
     samples = read_samples(run / "bench")
     training = run / "figures" / "training" / "training.csv"
     labels = [label for name in names for label in honest_labels(read_facts(run / "tables" / name), notice)]
+    judged = [name for name, study in config["studies"].items() if study["origin"]["source"] != "none"]
+    folders = [*(f"tables/{name}" for name in names), *(["table2"] if judged else [])]
+    folders += ["claims"] if config["claims"] else []
     rows = {row for table in config["tables"].values() for row in table["rows"]}
     provenance = origin.provenances(run, config)
     loader = jinja2.FileSystemLoader(TEMPLATES)
@@ -105,23 +123,26 @@ def page(run: Path, out: Path) -> str:
         methods=len(rows),
         date=datetime.date.today().isoformat(),
         tables=sections,
+        table2=Markup(table2_html(run / "table2")) if judged else None,
+        studies=[study_section(run, name) for name in judged],
+        claims=Markup(claims_html(run / "claims" / "claims.csv")) if config["claims"] else None,
         level=level,
         legend=[(column(c).label, column(c).meaning) for c in MEASURED],
         pictures={name: embedded(run / "figures" / path) for name, path in PICTURES.items()},
         heat_maps=[(p.stem, embedded(p)) for p in sorted((run / "figures").glob(HEAT_MAPS))],
         training=Markup(render.plain_html(read_table(training, ("Model",)))) if training.is_file() else None,
-        files=[(p.name, Path(os.path.relpath(p, out.parent)).as_posix()) for p in _files(run, names)],
+        files=[(p.name, Path(os.path.relpath(p, out.parent)).as_posix()) for p in _files(run, folders)],
         facts=origin.facts(run, config, provenance),
         stages=Markup(render.plain_html(origin.stages(provenance))),
         config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
     )
 
 
-def _files(run: Path, names: Sequence[str]) -> list[Path]:
-    """The files that the page links: notebooks, and of every table its renderings, facts and evidence."""
+def _files(run: Path, folders: Sequence[str]) -> list[Path]:
+    """The files that the page links: the notebooks, and all that the tables and claims in `folders` consist of."""
     files = sorted((run / "notebooks").glob("[!.]*.html"))
-    for name in names:
-        files += [p for p in sorted((run / "tables" / name).iterdir()) if p.name != "provenance.json"]
+    for folder in folders:
+        files += [p for p in sorted((run / folder).iterdir()) if p.name != "provenance.json"]
     return [path for path in files if path.is_file()]
 
 

@@ -1,12 +1,12 @@
 """Render frames as CSV, Markdown, LaTeX and HTML, all from the same frame; nobody edits a rendering."""
 
-import re
 from html import escape
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from editclip.report.columns import column
+from editclip.report.columns import WIN_RATES, column
 
 NO_VALUE = "–"
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
@@ -26,21 +26,33 @@ def latex_text(text: str) -> str:
     return "".join(TEX_CHARACTERS.get(c, c) for c in text)
 
 
-def title(name: str) -> str:
-    """What a table is called for people: table1 is "Table 1", lambda_lpips is "Lambda lpips"."""
-    numbered = re.fullmatch(r"table(\d+)", name)
-    text = f"table {numbered[1]}" if numbered else name.replace("_", " ").replace("-", " ")
-    return text[:1].upper() + text[1:]
-
-
 def heading(text: str, notice: str | None) -> str:
     """A Markdown heading with the notice below it."""
     return f"# {text}\n\n" + (f"**{notice}**\n\n" if notice else "")
 
 
-def head_label(name: str) -> str:
+def label(name: str, votes: str = "none") -> str:
+    """The label of a column or metric; that of a win rate says whose `votes` they are, such as an oracle's."""
+    return column(name).label + (f" ({votes})" if name in WIN_RATES and votes != "none" else "")
+
+
+def head_label(name: str, votes: str = "none") -> str:
     """The header of a column or metric, with the arrow of its better direction."""
-    return column(name).label + ARROWS[column(name).better]
+    return label(name, votes) + ARROWS[column(name).better]
+
+
+def half_intervals(full: pd.DataFrame) -> "pd.Series[float]":
+    """Half of each interval of a full table, of the one for its edit types; NaN where there is none.
+
+    Win rates have the interval for edit types like these, if there are several; as its bounds are cut off at 0 and
+    100 %, the half is its longer side.
+    """
+    half = (full["high"] - full["low"]) / 2
+    voted = full["metric"].isin(WIN_RATES)
+    if not voted.any():
+        return half
+    low, high = (full[f"{bound}_types"].fillna(full[bound]) for bound in ("low", "high"))
+    return half.mask(voted, np.maximum(high - full["mean"], full["mean"] - low))
 
 
 def display(frame: pd.DataFrame) -> pd.DataFrame:
@@ -85,7 +97,8 @@ def html_table(
         classes: class of each row.
         small: texts shaped like `cells`, to stand below them in small print.
     """
-    head = "".join(f'<th title="{escape(t)}">{escape(c)}</th>' for c, t in zip(cells.columns, titles, strict=True))
+    names = [escape(c).replace(" (", "<br>(") for c in cells.columns]  # the only place where a header may break
+    head = "".join(f'<th title="{escape(t)}">{name}</th>' for name, t in zip(names, titles, strict=True))
     rows = []
     for texts, marked, below, name in zip(cells.to_numpy(), mark.to_numpy(), small.to_numpy(), classes, strict=True):
         escaped = [f"<b>{escape(t)}</b>" if m else escape(t) for t, m in zip(texts, marked, strict=True)]

@@ -6,31 +6,35 @@ from typing import Any
 import pandas as pd
 
 from editclip.report.beside_paper import sign_sentence
-from editclip.report.columns import column
+from editclip.report.columns import column, title
 from editclip.report.render import (
     NO_VALUE,
     cell,
+    half_intervals,
     head_label,
     heading,
     latex_table,
     latex_text,
     markdown_table,
     plain_html,
-    title,
 )
 
 
-def pivots(summary: pd.DataFrame, reference: str | None, level: float) -> list[tuple[str, str, pd.DataFrame]]:
-    """The full table as readable pieces (title, label, texts).
+def pivots(
+    summary: pd.DataFrame, reference: str | None, level: float, votes: str = "none"
+) -> list[tuple[str, str, pd.DataFrame]]:
+    """The full table as readable pieces (title, label, texts); `votes` says whose the win rates are.
 
     First the whole bench, metrics × methods: means with half of their interval, differences from the reference row,
     the spread over seeds (of seconds, over repeats). Then, per scope and metric, scope values × methods as means.
     Intervals of the latter and those for a population of types stand in the CSV.
     """
     whole = summary[summary["scope"] == "all"]
-    half, names = (whole["high"] - whole["low"]) / 2, whole["metric"]
+    half, names = half_intervals(whole), whole["metric"]
     means = [cell(mean, name) + _half(h, name) for name, mean, h in zip(names, whole["mean"], half, strict=True)]
-    pieces = [(f"Whole bench: mean ± half of the {100 * level:g} % interval", "full", _pivot(whole, means, "metric"))]
+    pieces = [
+        (f"Whole bench: mean ± half of the {100 * level:g} % interval", "full", _pivot(whole, means, "metric", votes))
+    ]
     compared = whole[whole["diff"].notna()]
     if len(compared):
         texts = [_difference(row, level) for row in compared.to_dict("records")]
@@ -64,25 +68,30 @@ def _difference(row: dict[Hashable, Any], level: float) -> str:
     return sign + text + _half((row["diff_high"] - row["diff_low"]) / 2, name) + " *" * bool(row["p_holm"] < 1 - level)
 
 
-def _pivot(rows: pd.DataFrame, texts: list[str], index: str) -> pd.DataFrame:
+def _pivot(rows: pd.DataFrame, texts: list[str], index: str, votes: str = "none") -> pd.DataFrame:
     wide = rows.assign(text=texts).pivot(index=index, columns="method", values="text")
     wide = wide.loc[rows[index].unique(), rows["method"].unique()].fillna(NO_VALUE)
     if index == "metric":
-        wide.index = pd.Index([head_label(m) for m in wide.index])
+        wide.index = pd.Index([head_label(m, votes) for m in wide.index])
     name = "Metric" if index == "metric" else str(rows["scope"].iloc[0]).capitalize()
     return wide.rename_axis(name).rename_axis(None, axis=1).reset_index()
 
 
-def full_markdown(name: str, summary: pd.DataFrame, reference: str | None, notice: str | None, level: float) -> str:
+def full_markdown(
+    name: str, summary: pd.DataFrame, reference: str | None, notice: str | None, level: float, votes: str = "none"
+) -> str:
     """The full table of table `name` in Markdown, one section per piece."""
-    sections = [f"## {piece}\n\n{markdown_table(cells)}\n" for piece, _, cells in pivots(summary, reference, level)]
+    pieces = pivots(summary, reference, level, votes)
+    sections = [f"## {piece}\n\n{markdown_table(cells)}\n" for piece, _, cells in pieces]
     return heading(f"{title(name)}, full", notice) + "".join(sections)
 
 
-def full_latex(name: str, summary: pd.DataFrame, reference: str | None, notice: str | None, level: float) -> str:
+def full_latex(
+    name: str, summary: pd.DataFrame, reference: str | None, notice: str | None, level: float, votes: str = "none"
+) -> str:
     """The full table of table `name` in LaTeX, one `table*` per piece."""
     tables = []
-    for piece, label, cells in pivots(summary, reference, level):
+    for piece, label, cells in pivots(summary, reference, level, votes):
         texts = cells.map(_arrows_to_latex)
         head = [latex_text(c) for c in cells.columns]
         tables.append(latex_table(texts, head, f"{piece}." + (f" {notice}" if notice else ""), f"{name}-{label}"))

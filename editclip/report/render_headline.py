@@ -2,18 +2,19 @@
 
 import pandas as pd
 
-from editclip.report.columns import CLIP_DIR, COLUMNS, HEADLINE, column
+from editclip.report.columns import CLIP_DIR, COLUMNS, HEADLINE, WIN_RATES, column, title
 from editclip.report.render import (
     TEX_ARROWS,
     cell,
     display,
+    half_intervals,
     head_label,
     heading,
     html_table,
+    label,
     latex_table,
     latex_text,
     markdown_table,
-    title,
 )
 from editclip.report.rows import shared_and_own
 
@@ -21,6 +22,11 @@ from editclip.report.rows import shared_and_own
 def controls(facts: pd.DataFrame) -> list[str]:
     """The methods of rows.csv that are controls: not conditioned on anything, or fed shuffled exemplars."""
     return facts.loc[facts["control"] == "yes", "method"].tolist()
+
+
+def votes_of(facts: pd.DataFrame) -> str:
+    """Whose votes the win rates are, by rows.csv: "human", "oracle", or "none"."""
+    return next((votes for votes in facts["votes"] if votes != "none"), "none")
 
 
 def best_cells(table: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
@@ -39,15 +45,17 @@ def best_cells(table: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
 def half_widths(table: pd.DataFrame, full: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     """Texts shaped like `table`: half the width of each mean's interval in the full table.
 
-    Empty where there is no interval. Intervals are symmetric, so mean and half width say all.
+    Empty where there is no interval. Intervals are symmetric (but for win rates near 0 and 100 %), so mean and half
+    width say all.
     """
-    whole = full[full["scope"] == "all"].set_index(["method", "metric"])
-    halves = ((whole["high"] - whole["low"]) / 2).dropna().to_dict()
+    whole = full[full["scope"] == "all"]
+    halves = half_intervals(whole).set_axis([whole["method"], whole["metric"]]).dropna().to_dict()
     metric_of = {form: metric for metric, form in CLIP_DIR.items()}
     forms = dict(zip(facts["method"], facts["clip_dir"], strict=True))
     texts = pd.DataFrame("", index=table.index, columns=table.columns)
     for i, method in table["method"].items():
-        for name, metric in {**HEADLINE, "clip_dir": metric_of[forms[method]]}.items():
+        metrics = {**HEADLINE, "clip_dir": metric_of[forms[method]], **{name: name for name in WIN_RATES}}
+        for name, metric in metrics.items():
             if (method, metric) in halves:
                 texts.loc[i, name] = cell(halves[method, metric], name)
     return texts
@@ -74,15 +82,20 @@ def headline_markdown(
     kept = _filled(table)
     cells = display(table[kept]).mask(best_cells(table, facts)[kept], lambda shown: "**" + shown + "**")
     cells += half_widths(table, full, facts)[kept].map(lambda half: f" ± {half}" if half else "")
-    cells.columns = pd.Index([head_label(c) for c in kept])
+    cells.columns = pd.Index([head_label(c, votes_of(facts)) for c in kept])
     legend = [f"- {COLUMNS[n].label}: {COLUMNS[n].meaning}" for n in kept if n in COLUMNS and COLUMNS[n].meaning]
-    reading = f"{_reading(level)} Bold: the best method of a column; controls do not compete. See docs/statistics.md."
+    reading = (
+        f"{_reading(level, full)} Bold: the best method of a column; controls do not compete. See docs/statistics.md."
+    )
     parts = [markdown_table(cells).rstrip(), reading, "\n".join(legend), _notes(facts)]
     return heading(title(name), notice) + "\n\n".join(parts) + "\n"
 
 
-def _reading(level: float) -> str:
-    return f"± is half of the {100 * level:g} % interval for these edit types."
+def _reading(level: float, full: pd.DataFrame) -> str:
+    voted = full[full["metric"].isin(WIN_RATES)]
+    of_types = voted["low_types"].notna().any() if len(voted) else False
+    votes = ", that of win rates for edit types like these" if of_types else ""
+    return f"± is half of the {100 * level:g} % interval for these edit types{votes}."
 
 
 def _notes(facts: pd.DataFrame) -> str:
@@ -110,9 +123,9 @@ def headline_latex(
     cells = cells.mask(best_cells(table, facts)[shown.columns], lambda text: r"\textbf{" + text + "}")
     halves = half_widths(table, full, facts)[shown.columns]
     cells += halves.map(lambda half: rf" {{\scriptsize$\pm$\,{half}}}" if half else "")
-    head = [latex_text(column(c).label) + TEX_ARROWS[column(c).better] for c in shown.columns]
+    head = [latex_text(label(c, votes_of(facts))) + TEX_ARROWS[column(c).better] for c in shown.columns]
     notes = "".join(f"% {m}: {n}\n" for m, n in zip(table["method"], table["notes"], strict=True))
-    caption = " ".join(["Exemplar-based editing.", _reading(level), *([notice] if notice else [])])
+    caption = " ".join(["Exemplar-based editing.", _reading(level, full), *([notice] if notice else [])])
     return latex_table(cells, head, caption, name) + notes
 
 
@@ -125,7 +138,7 @@ def headline_html(table: pd.DataFrame, full: pd.DataFrame, facts: pd.DataFrame) 
         facts: rows.csv; its controls have class "control".
     """
     kept = _filled(table)
-    cells = display(table[kept]).set_axis([head_label(c) for c in kept], axis=1)
+    cells = display(table[kept]).set_axis([head_label(c, votes_of(facts)) for c in kept], axis=1)
     classes = ["control" if method in controls(facts) else "method" for method in table["method"]]
     small = half_widths(table, full, facts)[kept].map(lambda half: f"± {half}" if half else "")
     return html_table(cells, [column(c).meaning for c in kept], best_cells(table, facts)[kept], classes, small)

@@ -107,7 +107,7 @@ def read_results(methods: Mapping[str, TableMethod], folders: ResultFolders) -> 
         InputError: something is missing, repeated, contradictory, or scored with another card.
     """
     samples = read_samples(folders.bench)
-    cards = {family: _common_card(family, list(methods), folders) for family in folders.families}
+    cards = {family: common_card(family, list(methods), folders.scores) for family in folders.families}
     edits = pd.concat([_edits(*key, samples, path) for key, path in folders.edits.items()], ignore_index=True)
     digests = edits.set_index(["method", "seed", "sample_id"])["sha256"].to_dict()
     parts = [
@@ -123,12 +123,21 @@ def read_results(methods: Mapping[str, TableMethod], folders: ResultFolders) -> 
     return RunResults(methods, samples, scores, edits.drop(columns="sha256"), runtime, cards)
 
 
-def _common_card(family: str, names: Sequence[str], folders: ResultFolders) -> dict[str, Any]:
-    """The scoring card that all methods share; two rows with different cards are not comparable."""
+def common_card(family: str, names: Sequence[str], scores: Mapping[tuple[str, str], Path]) -> dict[str, Any]:
+    """The scoring card of a metric family that all methods share.
+
+    Args:
+        family: of metrics.
+        names: of the methods.
+        scores: folders by method and family.
+
+    Raises:
+        InputError: two methods have different cards, so that they are not comparable, or one has none.
+    """
     first = names[0]
-    reference = read_json(folders.scores[first, family] / "card.json")
+    reference = read_json(scores[first, family] / "card.json")
     for name in names[1:]:
-        card = read_json(folders.scores[name, family] / "card.json")
+        card = read_json(scores[name, family] / "card.json")
         for key in sorted(reference.keys() | card.keys()):
             if reference.get(key) != card.get(key) or (key in reference) != (key in card):
                 raise InputError(
@@ -160,7 +169,21 @@ def _runtime(method: str, folder: Path, samples: pd.DataFrame) -> pd.DataFrame:
     return frame[list(RUNTIME_COLUMNS)].assign(method=method)
 
 
-def _scores(method: str, seed: int, folder: Path, samples: pd.DataFrame, digests: Mapping[Any, str]) -> pd.DataFrame:
+def read_scores(method: str, seed: int, folder: Path, samples: pd.DataFrame) -> pd.DataFrame:
+    """The scores of one method, metric family and repetition.
+
+    Args:
+        method: its name.
+        seed: of the repetition.
+        folder: of the method's scores of the family.
+        samples: the bench manifest, indexed by sample_id.
+
+    Returns:
+        method, seed, sample_id, metric, value (NaN unless status is "ok"), status, reason, image_sha256.
+
+    Raises:
+        InputError: the file is missing, is of another method, or lacks, repeats or contradicts something.
+    """
     path = folder / f"seed={seed}.csv"
     frame = read_table(path, SCORE_COLUMNS)
     refuse_duplicates(frame, ["sample_id", "metric"], path)
@@ -174,12 +197,18 @@ def _scores(method: str, seed: int, folder: Path, samples: pd.DataFrame, digests
         row = unknown.index[0] + 2
         raise InputError(f"{path} row {row}: status {unknown.iloc[0]!r} is none of {', '.join(STATUSES)}")
     frame["value"] = _numbers(frame["value"], frame["status"] == "ok", path, "value")
+    columns = ["method", "seed", "sample_id", "metric", "value", "status", "reason", "image_sha256"]
+    return frame.assign(seed=seed)[columns]
+
+
+def _scores(method: str, seed: int, folder: Path, samples: pd.DataFrame, digests: Mapping[Any, str]) -> pd.DataFrame:
+    frame = read_scores(method, seed, folder, samples)
     now = [digests[method, seed, sample] for sample in frame["sample_id"]]
     stale = frame[(frame["status"] == "ok") & (frame["image_sha256"] != now)]
     if len(stale):
-        sample = stale["sample_id"].iloc[0]
+        path, sample = folder / f"seed={seed}.csv", stale["sample_id"].iloc[0]
         raise InputError(f"{path}: sample {sample} was scored on another image than edits.csv names: score it again")
-    return frame.assign(seed=seed)[["method", "seed", "sample_id", "metric", "value", "status", "reason"]]
+    return frame.drop(columns="image_sha256")
 
 
 def _numbers(column: "pd.Series[str]", wanted: "pd.Series[bool]", path: Path, name: str) -> "pd.Series[float]":

@@ -12,7 +12,7 @@ import pandas as pd
 
 from editclip.config.tables import Table, TableMethod
 from editclip.errors import InputError
-from editclip.report.columns import CLIP_DIR, HEADLINE, MEASURED
+from editclip.report.columns import CLIP_DIR, HEADLINE, MEASURED, VOTES, WIN_RATES
 from editclip.report.files import read_table
 from editclip.report.results import RunResults
 
@@ -23,13 +23,16 @@ FACTS = ("run", "method", "label", "conditioning", "editor", "weights", "exempla
          "runtime_s_empty", "runtime_s_busy", "outputs")  # fmt: skip
 
 
-def direction_metric(results: RunResults) -> str:
+def direction_metric(cards: Mapping[str, Mapping[str, Any]]) -> str:
     """Which metric is the column clip_dir: the scoring card names one for the whole run, so that forms never mix.
+
+    Args:
+        cards: by metric family.
 
     Raises:
         InputError: the card names none, or an unknown one.
     """
-    metric = results.cards.get("clip", {}).get("clip_dir")
+    metric = cards.get("clip", {}).get("clip_dir")
     if metric not in CLIP_DIR:
         known = ", ".join(CLIP_DIR)
         raise InputError(f"the scoring card of clip has clip_dir {metric!r}, not one of {known}: score again")
@@ -38,16 +41,19 @@ def direction_metric(results: RunResults) -> str:
 
 def headline_metrics(results: RunResults) -> dict[str, str]:
     """The metric of the score files behind each measured column."""
-    return {**HEADLINE, "clip_dir": direction_metric(results)}
+    return {**HEADLINE, "clip_dir": direction_metric(results.cards)}
 
 
-def row_facts(table: Table, results: RunResults, summary: pd.DataFrame, outputs: Sequence[str] = ()) -> pd.DataFrame:
+def row_facts(
+    table: Table, results: RunResults, summary: pd.DataFrame, outputs: Sequence[str] = (), votes: str = "none"
+) -> pd.DataFrame:
     """rows.csv: columns `FACTS`, one line per row of the table, all texts and "" where there is nothing to say.
 
     - `control` (yes, no): the row shows what a metric gives for free; `control_of`: the row it differs from in its
       exemplars alone; `reference` (yes, no): differences are taken from it.
     - `seeds`: its repetitions; `n_outputs`, `n_failed`: edits (sample × seed), and those that failed.
-    - `lpips_trunk`, `clip_dir` (eq11, eq12), `votes`: what the columns of this name mean, the same in all rows.
+    - `lpips_trunk`, `clip_dir` (eq11, eq12): what the columns of this name mean, the same in all rows.
+    - `votes`: whose votes the row's win rates are (human, oracle), none where there are none.
     - of each measured column, `_n` samples with a value, `_undefined`, `_skipped` and `_failed` outputs without one,
       and why the cell is `_empty`; `runtime_s_busy`: the load, if the machine that timed it was busy.
 
@@ -56,7 +62,10 @@ def row_facts(table: Table, results: RunResults, summary: pd.DataFrame, outputs:
         results: its results.
         summary: the full table, with seconds.
         outputs: counts of what is odd about a folder of outputs that was scored by itself, such as "n_missing=2".
+        votes: whose votes the win rates of the full table are.
     """
+    judged = set(summary.loc[summary["metric"].isin(WIN_RATES), "method"])
+    judged |= {table.declaration.reference} if judged else set()
     whole = summary[summary["scope"] == "all"].set_index(["method", "metric"]).to_dict("index")
     lines = []
     for name, method in table.rows.items():
@@ -68,8 +77,9 @@ def row_facts(table: Table, results: RunResults, summary: pd.DataFrame, outputs:
             "reference": _yes(name == table.declaration.reference), "control": _yes(method.control),
             "control_of": _control_of(method, table.rows), "seeds": " ".join(map(str, method.seeds)),
             "license": method.license, "trained_on": ", ".join(method.trained_on),
-            "lpips_trunk": results.cards["lpips"]["lpips"]["trunk"], "clip_dir": CLIP_DIR[direction_metric(results)],
-            "votes": "none", "n_outputs": len(edits), "n_failed": int((edits["status"] == "failed").sum()),
+            "lpips_trunk": results.cards["lpips"]["lpips"]["trunk"],
+            "clip_dir": CLIP_DIR[direction_metric(results.cards)], "votes": votes if name in judged else "none",
+            "n_outputs": len(edits), "n_failed": int((edits["status"] == "failed").sum()),
             "outputs": " ".join(outputs),
         }  # fmt: skip
         for column, metric in headline_metrics(results).items():
@@ -169,6 +179,8 @@ def honest_labels(facts: pd.DataFrame, notice: str | None) -> list[str]:
         labels.append(
             "LPIPS runs on a trunk with random weights (fixed seed), not on ImageNet's: no published value compares."
         )
-    if (facts["votes"] == "none").any():
+    if (facts["votes"] == "none").all():
         labels.append("No human judged these images: the win-rate columns are empty.")
+    elif (facts["votes"] == "oracle").any():
+        labels.append(f"Win rates are {VOTES['oracle']}.")
     return labels

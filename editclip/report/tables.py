@@ -2,7 +2,8 @@
 
     python -m editclip.report.tables --table JSON --bench results/<run>/bench --edits results/<run>/edits/* \
         --scores results/<run>/scores/*/* --runtime results/<run>/runtime/* \
-        --representation results/<run>/representation --out results/<run>/tables/<table>
+        --representation results/<run>/representation --judgements results/<run>/judgements/<study> \
+        --out results/<run>/tables/<table>
 
 --table says which methods are rows and what they are held against (`editclip.config.tables.Table`). A cell is the mean
 over samples of the mean over seeds. An undefined, skipped or failed value enters no mean and is counted in rows.csv; a
@@ -22,12 +23,13 @@ from editclip.config.tables import Table
 from editclip.errors import InputError
 from editclip.report import render, render_full, render_headline
 from editclip.report.beside_paper import against_paper
-from editclip.report.columns import MEASURED, TABLE1
+from editclip.report.columns import MEASURED, TABLE1, WIN_RATES
 from editclip.report.evidence import evidence
 from editclip.report.files import read_numbers
 from editclip.report.results import ResultFolders, RunResults, read_results, result_folders
 from editclip.report.rows import headline_metrics, prose, row_facts
 from editclip.report.summary import long_scores, summarise, summarise_runtime
+from editclip.report.win_rates import Judgements, read_judgements, win_rates
 
 
 def settings(table: Table) -> stats.Settings:
@@ -35,11 +37,13 @@ def settings(table: Table) -> stats.Settings:
     return stats.Settings(**table.statistics.model_dump())
 
 
-def full_table(table: Table, results: RunResults) -> pd.DataFrame:
-    """<table>_full.csv: every metric of every row per scope, and the seconds per edit."""
+def full_table(table: Table, results: RunResults, judgements: Judgements | None = None) -> pd.DataFrame:
+    """<table>_full.csv: every metric of every row per scope, the seconds per edit, and the win rates of a study."""
     reference = table.declaration.reference
-    summary = summarise(long_scores(results), results.methods, settings(table), reference)
-    return pd.concat([summary, summarise_runtime(results)], ignore_index=True).infer_objects()
+    parts = [summarise(long_scores(results), results.methods, settings(table), reference), summarise_runtime(results)]
+    if judgements is not None:
+        parts.append(win_rates(table, judgements))
+    return pd.concat(parts, ignore_index=True).infer_objects()
 
 
 def headline(summary: pd.DataFrame, results: RunResults, facts: pd.DataFrame) -> pd.DataFrame:
@@ -54,9 +58,9 @@ def headline(summary: pd.DataFrame, results: RunResults, facts: pd.DataFrame) ->
     means = summary[summary["scope"] == "all"].set_index(["method", "metric"])["mean"].to_dict()
     rows = []
     for name, method in results.methods.items():
-        row: dict[str, Any] = {"method": name, "conditioning": method.conditioning, "wr_edit": None, "wr_pres": None}
+        row: dict[str, Any] = {"method": name, "conditioning": method.conditioning}
         row |= {column: means[name, metrics[column]] for column in MEASURED}
-        rows.append(row | {"runtime_s": means.get((name, "runtime_s"), float("nan"))})
+        rows.append(row | {column: means.get((name, column), float("nan")) for column in (*WIN_RATES, "runtime_s")})
     return pd.DataFrame(rows).assign(notes=prose(facts))[list(TABLE1)]
 
 
@@ -73,16 +77,19 @@ def check_metrics(results: RunResults) -> None:
                 raise InputError(f"{name} has no metric {metric!r} in its scores: score it again")
 
 
-def write_tables(folder: Path, table: Table, results: RunResults) -> pd.DataFrame:
+def write_tables(folder: Path, table: Table, results: RunResults, judgements: Judgements | None = None) -> pd.DataFrame:
     """Write <table>, <table>_full and <table>_vs_paper (with a paper) in every format, and rows.csv, into `folder`.
+
+    The win rates are those of `judgements`, or empty.
 
     Returns:
         The full table, unrounded.
     """
     name, notice, level = table.name, table.notice, table.statistics.level
     check_metrics(results)
-    summary = full_table(table, results)
-    facts = row_facts(table, results, summary)
+    votes = judgements.origin if judgements else "none"
+    summary = full_table(table, results, judgements)
+    facts = row_facts(table, results, summary, votes=votes)
     cells = headline(summary, results, facts)
     reference = table.declaration.reference
     texts = {
@@ -91,8 +98,8 @@ def write_tables(folder: Path, table: Table, results: RunResults) -> pd.DataFram
         f"{name}_full.csv": render.csv(summary),
         f"{name}.md": render_headline.headline_markdown(name, cells, summary, facts, notice, level),
         f"{name}.tex": render_headline.headline_latex(name, cells, summary, facts, notice, level),
-        f"{name}_full.md": render_full.full_markdown(name, summary, reference, notice, level),
-        f"{name}_full.tex": render_full.full_latex(name, summary, reference, notice, level),
+        f"{name}_full.md": render_full.full_markdown(name, summary, reference, notice, level, votes),
+        f"{name}_full.tex": render_full.full_latex(name, summary, reference, notice, level, votes),
     }
     if table.declaration.paper is not None:
         paper = read_numbers(Path(table.declaration.paper), ["method"])
@@ -113,6 +120,7 @@ def _arguments() -> argparse.Namespace:
     add("--scores", type=Path, nargs="+", required=True, help="folders <method>/<family> with card.json, seed=<s>.csv")
     add("--runtime", type=Path, nargs="*", default=[], help="folders <method> with runtime.csv")
     add("--representation", type=Path, help="folder with representation.csv, where the table speaks of it")
+    add("--judgements", type=Path, help="folder with what the votes of the table's study say, for the win rates")
     return parser.parse_args()
 
 
@@ -133,11 +141,15 @@ def main() -> None:
     inputs = _inputs(folders)
     if arguments.representation is not None:
         inputs["representation"] = arguments.representation
+    judgements = None
+    if arguments.judgements is not None:
+        inputs["judgements"] = arguments.judgements
+        judgements = read_judgements(arguments.judgements)
     if table.declaration.paper is not None:
         inputs["paper"] = Path(table.declaration.paper)
     facts: dict[str, Any] = {"module": "editclip.report.tables", "force": arguments.force}
     with stage.output_folder(arguments.out, config=table.model_dump(mode="json"), inputs=inputs, **facts) as folder:
-        summary = write_tables(folder, table, results)
+        summary = write_tables(folder, table, results, judgements)
         claims = evidence(table, results, settings(table), summary, arguments.representation)
         claims.to_csv(folder / "evidence.csv", index=False)
 

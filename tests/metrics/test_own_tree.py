@@ -77,7 +77,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         statistics = {"resamples": 1000, "level": 0.95, "seed": 0}
         declared = {"rows": list(CONTROLS), "reference": None, "paper": str(ROOT / "paper" / "table1.csv")}
         table = {"name": "table1", "label": "own", "notice": None, "statistics": statistics,
-                 "declaration": declared | {"bars": [], "representation": None},
+                 "declaration": declared | {"bars": [], "representation": None, "study": None},
                  "methods": {name: row(name, exemplars) for name, exemplars in CONTROLS.items()}}  # fmt: skip
         places = ["--bench", bench, "--scores", *folder.glob("scores/*/*"), "--edits", *folder.glob("edits/*")]
         called(tables.main, "--table", json.dumps(table), *places, "--out", folder / "tables" / "table1")

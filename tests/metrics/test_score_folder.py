@@ -83,7 +83,8 @@ def test_the_row_is_that_of_the_workflow(
     )  # fmt: skip
     method = {"editor": None, "weights": {}, "exemplars": "own", "seeds": [0, 1], "options": {}, "label": "mine",
               "paper": "", "license": "", "conditioning": "exemplar", "trained_on": []}  # fmt: skip
-    declared = {"rows": ["mine"], "reference": None, "paper": str(score.PAPER), "bars": [], "representation": None}
+    declared = {"rows": ["mine"], "reference": None, "paper": str(score.PAPER), "bars": [], "representation": None,
+                "study": None}  # fmt: skip
     run = {"name": "table1", "label": config["run"]["label"], "notice": None, "statistics": config["statistics"],
            "declaration": declared, "methods": {"mine": method}}  # fmt: skip
     folders = {part: [str(path) for path in tmp_path.glob(part)] for part in ("scores/mine/*", "all/mine")}

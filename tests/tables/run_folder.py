@@ -75,7 +75,7 @@ def planted_table(
             "trained_on": [], **(changes or {}).get(row, {}),
         }  # fmt: skip
     declared = {"rows": rows, "reference": "editclip" if "editclip" in rows else None, "paper": str(PAPER)}
-    declared |= {"bars": [], "representation": None}
+    declared |= {"bars": [], "representation": None, "study": None}
     return {
         "name": name, "label": "planted", "notice": "Planted scores of a test.", "statistics": STATISTICS,
         "declaration": declared | declaration, "methods": methods,
@@ -125,6 +125,8 @@ def write_record(run: Path, *declared: Mapping[str, Any]) -> dict[str, Any]:
         "statistics": STATISTICS, "methods": methods,
         "weights": {"later": {"kind": "no.such.kind"}, "clip": {"kind": "run_folder"}, "given": {"kind": "run_folder"}},
         "tables": {table["name"]: table["declaration"] for table in declared},
+        "studies": {},
+        "claims": None,
     }  # fmt: skip
     (run / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return config

@@ -4,7 +4,7 @@ import pandas as pd
 
 from editclip.report import render, render_full, render_headline
 from editclip.report import rows as facts_of_rows
-from editclip.report.columns import TABLE1
+from editclip.report.columns import TABLE1, title
 
 
 def rows(**changes: list) -> pd.DataFrame:
@@ -129,7 +129,7 @@ def test_html_is_escaped_and_leaves_out_empty_columns() -> None:
 
 
 def test_a_table_is_titled_by_its_name() -> None:
-    assert [render.title(name) for name in ("table1", "ablations", "clip_sum-x")] == [
+    assert [title(name) for name in ("table1", "ablations", "clip_sum-x")] == [
         "Table 1",
         "Ablations",
         "Clip sum x",
