@@ -32,6 +32,7 @@ include: "workflow/rules/weights.smk"
 include: "workflow/rules/edit.smk"
 include: "workflow/rules/runtime.smk"
 include: "workflow/rules/score.smk"
+include: "workflow/rules/study.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -39,4 +40,6 @@ rule all:
     default_target: True
     input:
         expand("results/{table}.csv", table=CONFIG.tables),
+        expand(f"{RUN}/studies/{{study}}", study=CONFIG.studies),
+        PUBLISHED_STUDIES,
         "results/report.html",

@@ -248,7 +248,7 @@ def main() -> None:
     config = read_config(given.config).model_dump(mode="json", by_alias=True)  # whole: nothing is `like` another file
     if given.methods is not None:
         for table in config["tables"].values():
-            table |= {"rows": given.methods, "reference": None, "bars": []}
+            table |= {"rows": given.methods, "reference": None, "bars": [], "study": None}
     for weights in config["weights"].values():
         if "checkpoint_seconds" in weights.get("recipe", {}):
             weights["recipe"]["checkpoint_seconds"] = given.checkpoint_seconds

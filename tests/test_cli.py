@@ -6,6 +6,7 @@ from pathlib import Path
 
 from editclip.cli import COMMANDS
 from editclip.provenance import ROOT
+from editclip.study.command import COMMANDS as STUDY_COMMANDS
 
 
 def editclip(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -25,10 +26,17 @@ def test_a_misspelt_command_names_the_nearest() -> None:
 
 
 def test_every_command_has_help() -> None:
-    for name in COMMANDS:
-        done = editclip(name, "--help")
+    for words in [*([name] for name in COMMANDS), *(["study", name] for name in STUDY_COMMANDS)]:
+        done = editclip(*words, "--help")
         assert done.returncode == 0, done.stderr
-        assert f"editclip {name}" in done.stdout
+        assert " ".join(["editclip", *words]) in done.stdout
+
+
+def test_a_misspelt_command_of_studies_names_the_nearest() -> None:
+    done = editclip("study", "analize")
+    assert done.returncode == 2
+    said = 'error: unknown command "analize" (did you mean "analyse"?); see editclip study --help'
+    assert done.stderr.splitlines() == [said]
 
 
 def modules_of(part: str) -> list[Path]:
@@ -37,10 +45,11 @@ def modules_of(part: str) -> list[Path]:
 
 def test_what_reads_configs_and_text_files_imports_no_torch() -> None:
     """Nor do the stages that may find all in the cache, until something is missing there."""
-    names = [f"editclip.{part}.{path.stem}" for part in ("config", "report", "recipes") for path in modules_of(part)]
+    parts = ("config", "report", "recipes", "study")
+    names = [f"editclip.{part}.{path.stem}" for part in parts for path in modules_of(part)]
     names += ["editclip.cli", "editclip.score", "editclip.metrics.scoring", "editclip.metrics.fetch_trunks"]
     names += ["editclip.editing.edits", "editclip.editing.runtime", "editclip.data.bench", "editclip.data.world"]
     imports = "".join(f"import {name}\n" for name in names)
     script = imports + "import sys\nprint(*{'torch', 'transformers', 'diffusers'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert len(names) > 40 and done.stdout.strip() == ""
+    assert len(names) > 60 and done.stdout.strip() == ""

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from editclip.config import reference
-from editclip.config.bindings import check_sources, needed_weights, weights_of
+from editclip.config.bindings import check_sources, methods_of, needed_weights, rows_of, weights_of
 from editclip.config.reading import merged, read_whole, read_yaml
 from editclip.config.section import Count, Section
 from editclip.config.tree import Config, checked_config, read_config
@@ -58,7 +58,7 @@ def test_every_shipped_config_is_complete(path: Path, tmp_path: Path) -> None:
 
 def test_the_shipped_configs_are_short() -> None:
     shipped = [path for path in CONFIGS if "ablations" not in path.stem]
-    assert sum(len(path.read_text().splitlines()) for path in shipped) <= 800
+    assert sum(len(path.read_text().splitlines()) for path in shipped) <= 920
 
 
 def keys(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -76,10 +76,18 @@ def at(config: Any, place: tuple[Any, ...]) -> Any:
 # A method's options are checked against its card; a network takes its class's arguments; names are free; a role that is
 # not bound means the name of the same spelling, and a resource that an entry doesn't name is asked for as by all.
 FREE = {"options", "model", "unet", "vision", "text", "from", "weights", "resources"}
-WHOLE = checked_config(loaded()).model_dump(mode="json", by_alias=True)
+STUDY = {
+    "methods": ["editclip", "ip2p", "visii"], "pairs": "first", "seeds": 2, "items": None, "votes": 3,
+    "catch": {"share": 0.05, "right": "ground_truth", "wrong": "copy_query"},
+    "exclude": {"catch_right": 0.75, "median_seconds": 2.0}, "metrics": ["s_visual", "ec2ec"],
+    "origin": {"source": "oracle", "raters": 12, "noise": 1.0, "lapse": 0.05},
+}  # fmt: skip
+WHOLE = checked_config(merged(loaded(), {"studies": {"exemplar": STUDY}})).model_dump(mode="json", by_alias=True)
+NAMED = ("weights", "methods", "tables", "studies")
 PLACES = [
-    k for k in keys(WHOLE) if not FREE & set(k[1:]) and not (len(k) == 2 and k[0] in ("weights", "methods", "tables"))
-]
+    k for k in keys(WHOLE)
+    if not FREE & set(k[1:]) and not (len(k) == 2 and k[0] in NAMED) and k[:2] + k[3:] != ("claims", "names")
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("place", PLACES, ids=str)
@@ -147,7 +155,38 @@ def test_a_missing_or_misspelt_key_is_named(place: tuple[Any, ...]) -> None:
             ["methods.", ".like", "circle", "a → b → c → a"],
         ),
         ({"weights": {"a": {"like": "a"}}}, ["weights.a.like", "circle", "a → a"]),
-        ({"methods": {"ip2p": None}}, ["methods.ip2p", "None"]),
+        ({"studies": {"exemplar": {"methods": ["editclip"]}}}, ["studies.exemplar.methods", "at least 2"]),
+        ({"studies": {"exemplar": {"methods": ["ip2p"] * 2}}}, ["studies.exemplar.methods", "ip2p stands in it more"]),
+        ({"studies": {"exemplar": {"methods": ["editclp", "ip2p"]}}}, ["studies.exemplar.methods", '"editclip"?']),
+        ({"studies": {"exemplar": {"pairs": "frist"}}}, ["studies.exemplar.pairs", "'frist'", '"first"?', "all"]),
+        ({"studies": {"exemplar": {"metrics": []}}}, ["studies.exemplar.metrics", "at least 1"]),
+        ({"studies": {"exemplar": {"seeds": 0}}}, ["studies.exemplar.seeds", "0"]),
+        ({"studies": {"exemplar": {"items": 0}}}, ["studies.exemplar.items", "0"]),
+        ({"studies": {"exemplar": {"votes": 1.5}}}, ["studies.exemplar.votes", "1.5"]),
+        ({"studies": {"exemplar": {"catch": {"share": 0}}}}, ["studies.exemplar.catch.share", "0"]),
+        ({"studies": {"exemplar": {"catch": {"share": 0.6}}}}, ["studies.exemplar.catch.share", "0.6"]),
+        ({"studies": {"exemplar": {"catch": {"right": "truth"}}}}, ["exemplar.catch.right", '"ground_truth"?']),
+        ({"studies": {"exemplar": {"catch": {"wrong": "copy_qery"}}}}, ["exemplar.catch.wrong", '"copy_query"?']),
+        ({"studies": {"exemplar": {"catch": {"wrong": "ground_truth"}}}}, ["studies.exemplar.catch", "both"]),
+        ({"studies": {"exemplar": {"exclude": {"catch_right": 75}}}}, ["exemplar.exclude.catch_right", "75"]),
+        ({"studies": {"exemplar": {"exclude": {"median_seconds": -1}}}}, ["exclude.median_seconds", "-1"]),
+        ({"studies": {"exemplar": {"origin": {"source": "orcle"}}}}, ["exemplar.origin.source", '"oracle"?', "none"]),
+        ({"studies": {"exemplar": {"origin": {"raters": 2}}}}, ["studies.exemplar", "raters 2", "3 votes"]),
+        ({"studies": {"exemplar": {"origin": {"noise": -1}}}}, ["studies.exemplar.origin.noise", "-1"]),
+        ({"studies": {"exemplar": {"origin": {"lapse": 2}}}}, ["studies.exemplar.origin.lapse", "2"]),
+        ({"studies": {"exemplar": {"origin": {"source": "path"}}}}, ["studies.exemplar.origin.path", "missing"]),
+        *(
+            ({"tables": {taken: {"like": "table1"}}}, [f"tables.{taken}", f"results/{taken}.csv", "rename this one"])
+            for taken in ("table2", "table2_full", "claims")
+        ),
+        ({"tables": {"table1": {"study": "exemplr"}}}, ["tables.table1.study", '"exemplr"', 'did you mean "exemplar"']),
+        ({"studies": {"exemplar": {"origin": {"source": "none"}}}}, ["tables.table1.study", "nobody has voted"]),
+        ({"studies": {"b": {"like": "exemplr"}}}, ["studies.b.like", "'exemplr'", 'did you mean "exemplar"']),
+        (
+            {"methods": {"ip2p": {"seeds": [7]}}},
+            ["studies.exemplar: editclip has the seeds [0, 1] and ip2p [7]", "give both a common seed"],
+        ),
+        ({"methods": {"ip2p": 3}}, ["methods.ip2p", "3"]),
         ({"run": None}, ["run", "None"]),
     ],
     ids=str,
@@ -196,6 +235,36 @@ def test_an_overlay_adds_and_changes_entries(tmp_path: Path) -> None:
     bound = weights_of("methods.lambda_0", card, config.methods["lambda_0"], config.weights)
     assert bound == {"editclip_ip2p": "lambda_0", "editclip_ip2p.encoder": "editclip", "editclip_ip2p.ip2p": "ip2p"}
     assert set(needed_weights(config)) == {*needed_weights(plain), "lambda_0"}
+
+
+def test_a_study_needs_its_methods_even_if_they_are_rows_of_no_table() -> None:
+    rows = {"table1": {"rows": ["copy_query"], "reference": None, "bars": [], "study": None}}
+    bare = merged(loaded() | {"studies": {}}, {"tables": rows, "claims": None, "representation": None})
+    trials = {"share": 0.1, "right": "ground_truth", "wrong": "shuffled-editclip"}
+    study = {**STUDY, "methods": ["ip2p", "copy_query"], "catch": trials, "origin": {"source": "none"}}
+    without, config = (checked_config(merged(bare, {"studies": studies})) for studies in ({}, {"own": study}))
+    assert methods_of(without) == rows_of(config) == ["copy_query"]
+    assert methods_of(config) == ["ip2p", "shuffled-editclip", "copy_query", "ground_truth"]
+    assert "editclip_ip2p" in needed_weights(config) and "editclip_ip2p" not in needed_weights(without)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        ("first", [("editclip", "ip2p"), ("editclip", "visii")]),
+        ("all", [("editclip", "ip2p"), ("editclip", "visii"), ("ip2p", "visii")]),
+    ],
+)
+def test_a_study_compares_in_the_order_of_its_methods(pairs: str, expected: list[tuple[str, str]]) -> None:
+    study = checked_config(merged(WHOLE, {"studies": {"exemplar": {"pairs": pairs}}})).studies["exemplar"]
+    assert study.compared == study.design.compared == expected
+    assert study.shown == ["editclip", "ip2p", "visii", "ground_truth", "copy_query"]
+
+
+def test_another_origin_of_votes_leaves_the_design_as_it_is() -> None:
+    change = {"studies": {"exemplar": {"origin": {"source": "path", "path": "votes.csv"}, "metrics": ["clip_dir"]}}}
+    before, after = (checked_config(config).studies["exemplar"] for config in (WHOLE, merged(WHOLE, change)))
+    assert before.design == after.design and before.origin != after.origin
 
 
 def test_an_overlay_that_breaks_a_config_is_named_by_its_key(tmp_path: Path) -> None:
@@ -251,8 +320,9 @@ def test_weights_that_cannot_be_had_stop_before_any_job(source: dict[str, Any], 
     config = checked_config(merged(WHOLE, change))
     with pytest.raises(InputError, match=expected):
         check_sources(config)
-    unneeded = {"tables": {"table1": {"rows": ["copy_query"], "reference": None, "bars": []}}, "representation": None}
-    check_sources(checked_config(merged(merged(WHOLE, change), unneeded)))
+    rows = {"rows": ["copy_query"], "reference": None, "bars": [], "study": None}
+    unneeded = {"tables": {"table1": rows}, "claims": None, "representation": None}
+    check_sources(checked_config(merged(merged(WHOLE, change) | {"studies": {}}, unneeded)))
     if source["source"] == "hub":
         check_sources(checked_config(merged(merged(WHOLE, change), {"run": {"allow_unpinned": True}})))
 

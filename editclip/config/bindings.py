@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from editclip.config.methods import MethodEntry
 from editclip.config.resources import MethodRequest
 from editclip.config.section import joined
+from editclip.config.studies import Study
 from editclip.config.weights import Bindings, HubWeights, LocalWeights, TrainedWeights, Weights
 from editclip.editing.cards import STAGES, Card, check_exemplars, effective_options, read_card
 from editclip.errors import InputError, nearest
@@ -136,15 +137,16 @@ def check_names(config: "Config") -> None:
         config: with its entries bound.
 
     Raises:
-        InputError: a table names an unknown method, or somebody needs weights that are not there.
+        InputError: a table or a study names an unknown method, a study compares two that share no repetition, or
+            somebody needs weights that are not there.
     """
+    for taken in {"table2", "table2_full", "claims"} & set(config.tables):
+        raise InputError(f"config value tables.{taken}: results/{taken}.csv is another table; rename this one")
     for table, declared in config.tables.items():
         for row in declared.rows:
-            if row not in config.methods:
-                raise InputError(
-                    f'config value tables.{table}.rows: there is no method "{row}"{nearest(row, config.methods)}; '
-                    f"known: {', '.join(config.methods)}"
-                )
+            _known_method(row, f"tables.{table}.rows", config)
+        if declared.study is not None:
+            _check_votes(f"tables.{table}.study", declared.study, config)
         measured = config.representation
         encoders = [measured.encoder, *measured.clips] if measured else []
         for i, bar in enumerate(declared.representation or () if measured else ()):
@@ -153,7 +155,46 @@ def check_names(config: "Config") -> None:
                     f'config value tables.{table}.representation[{i}].encoder: "{bar.encoder}" is not measured'
                     f"{nearest(bar.encoder, encoders)}; representation measures {', '.join(encoders)}"
                 )
+    for name, study in config.studies.items():
+        _check_study(f"studies.{name}", study, config)
+    for name, method in (config.claims.names if config.claims else {}).items():
+        _known_method(method, f"claims.names.{name}", config)
     needed_weights(config)
+
+
+def _known_method(name: str, place: str, config: "Config") -> None:
+    if name not in config.methods:
+        raise InputError(
+            f'config value {place}: there is no method "{name}"{nearest(name, config.methods)}; '
+            f"known: {', '.join(config.methods)}"
+        )
+
+
+def _check_votes(place: str, name: str, config: "Config") -> None:
+    if name not in config.studies:
+        known = ", ".join(config.studies) or "none"
+        raise InputError(
+            f'config value {place}: there is no study "{name}"{nearest(name, config.studies)}; known: {known}'
+        )
+    if config.studies[name].origin.source == "none":
+        raise InputError(f"config value {place}: nobody has voted in {name}; give studies.{name}.origin, or null here")
+
+
+def _check_study(place: str, study: Study, config: "Config") -> None:
+    for name in study.methods:
+        _known_method(name, f"{place}.methods", config)
+    pairs = study.compared
+    if study.catch is not None:
+        _known_method(study.catch.right, f"{place}.catch.right", config)
+        _known_method(study.catch.wrong, f"{place}.catch.wrong", config)
+        pairs.append((study.catch.right, study.catch.wrong))
+    for first, second in pairs:
+        seeds = [config.methods[name].seeds or config.run.seeds for name in (first, second)]
+        if not set(seeds[0]) & set(seeds[1]):
+            raise InputError(
+                f"config value {place}: {first} has the seeds {seeds[0]} and {second} {seeds[1]}, so no repetition of "
+                "the one can be shown beside one of the other; give both a common seed"
+            )
 
 
 def check_sources(config: "Config") -> None:
@@ -180,15 +221,21 @@ def rows_of(config: "Config") -> list[str]:
     return [name for name in config.methods if name in wanted]
 
 
+def methods_of(config: "Config") -> list[str]:
+    """The methods that edit: rows of some table, or shown in some study, in the order of the config."""
+    wanted = {*rows_of(config), *(name for study in config.studies.values() for name in study.shown)}
+    return [name for name in config.methods if name in wanted]
+
+
 def needed_weights(config: "Config") -> list[str]:
-    """Names of all weights that the tables' rows, the metrics and the representation need, trainings included.
+    """Names of all weights that the methods that edit, the metrics and the representation need, trainings included.
 
     Raises:
         InputError: the config has no weights of such a name.
     """
     weights: Mapping[str, Weights] = config.weights
     wanted: list[str] = []
-    for method in rows_of(config):
+    for method in methods_of(config):
         entry = config.methods[method]
         wanted += weights_of(f"methods.{method}", read_card(entry.editor), entry, weights).values()
     wanted += [

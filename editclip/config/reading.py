@@ -16,7 +16,7 @@ import yaml
 from editclip.errors import InputError, nearest
 
 LIKE, SOURCE = "like", "source"
-WITH_LIKE = ("weights", "methods", "tables")  # the mappings name -> entry
+WITH_LIKE = ("weights", "methods", "tables", "studies")  # the mappings name -> entry
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -97,6 +97,8 @@ def merged(base: Any, change: Any) -> Any:
 def with_likes_resolved(config: Mapping[str, Any]) -> dict[str, Any]:
     """`config` with each entry that says `like: NAME` replaced by a copy of that entry, changed by what it says itself.
 
+    An entry of null, which takes back one of the file that this one is like, is left out.
+
     Raises:
         InputError: there is no such entry, or the chain of `like` comes back to where it began.
     """
@@ -104,7 +106,8 @@ def with_likes_resolved(config: Mapping[str, Any]) -> dict[str, Any]:
     for section in WITH_LIKE:
         entries = config.get(section)
         if isinstance(entries, Mapping):
-            result[section] = {name: _resolved(section, entries, [name]) for name in entries}
+            kept = {name: entry for name, entry in entries.items() if entry is not None}
+            result[section] = {name: _resolved(section, kept, [name]) for name in kept}
     return result
 
 

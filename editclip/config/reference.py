@@ -27,9 +27,9 @@ the run before any job with one sentence. `config/micro.yaml` and `config/paper.
 lets an editor complete and check what you type.
 
 - **`like: FILE`** at the top of a file: equal to that file (named relative to this one) but for what is said here.
-- **`like: NAME`** in an entry of `weights`, `methods` or `tables`: equal to that entry of the same mapping but for what
-  is said here. Mappings are changed key by key, lists and values as a whole, and a mapping that names another `source`
-  starts anew.
+- **`like: NAME`** in an entry of `weights`, `methods`, `tables` or `studies`: equal to that entry of the same mapping
+  but for what is said here. Mappings are changed key by key, lists and values as a whole, and a mapping that names
+  another `source` starts anew. An entry that is `null` takes that one back.
 - **Overlays**: `--configfile config/micro.yaml my-overlay.yaml` changes and adds entries; `--config` changes single
   values, `--config run='{seed: 1}'`.
 - **Roles**: `from` of weights and `weights` of a method bind a role to the name of an entry of `weights`; a role that
@@ -51,6 +51,10 @@ def schema() -> Schema:
         target["properties"] = {LIKE: {"type": "string", "description": "equal to that but for what is said"}} | (
             target["properties"]
         )
+    for name in WITH_LIKE:  # an entry of null takes back one of what the file is like
+        entries_of = result["properties"][name]["patternProperties"]
+        for pattern, entry in entries_of.items():
+            entries_of[pattern] = {"anyOf": [*entry.get("anyOf", [entry]), {"type": "null"}]}
     cases = []
     for kind in map(read_kind, kind_names()):
         if kind.recipe is not None:

@@ -7,12 +7,14 @@ from typing import Any
 
 from editclip.config.bench import Bench
 from editclip.config.bindings import bound_methods, bound_weights, check_names
+from editclip.config.claims import Claims
 from editclip.config.methods import MethodEntry
 from editclip.config.metrics import Metrics, Representation
 from editclip.config.reading import merged, read_whole, with_likes_resolved
 from editclip.config.resources import Resources
 from editclip.config.run import Run, Runtime, Statistics
 from editclip.config.section import Name, Section, checked
+from editclip.config.studies import Study
 from editclip.config.tables import TableDeclaration
 from editclip.config.triplets import Triplets
 from editclip.config.weights import TrainedWeights, Weights
@@ -33,6 +35,10 @@ class Config(Section):
     """name: entry"""
     tables: dict[Name, TableDeclaration]
     """name: entry; each becomes results/<name>.csv"""
+    studies: dict[Name, Study]
+    """name: entry; comparisons of edits, for people or an oracle to vote on; {} = none"""
+    claims: Claims | None
+    """null = the run is not held against the paper's claims"""
     runtime: Runtime
     resources: Resources
     metrics: Metrics

@@ -142,7 +142,7 @@ def _files(run: Path, folders: Sequence[str]) -> list[Path]:
     """The files that the page links: the notebooks, and all that the tables and claims in `folders` consist of."""
     files = sorted((run / "notebooks").glob("[!.]*.html"))
     for folder in folders:
-        files += [p for p in sorted((run / folder).iterdir()) if p.name != "provenance.json"]
+        files += [p for p in sorted((run / folder).glob("[!.]*")) if p.name != "provenance.json"]
     return [path for path in files if path.is_file()]
 
 

@@ -68,6 +68,7 @@ def dates(project: Project) -> dict[Path, int]:
     """When the outputs of the run were written that there are so far, but for the published tables."""
     run = project.folder / "results" / "smoke"
     parts = ("triplets", "bench", "weights", "prepared", "shards", "edits", "scores", "runtime", "tables")
+    parts += ("studies", "votes", "judgements", "table2", "claims")
     return {path: path.lstat().st_mtime_ns for part in parts for path in (run / part).rglob("*")}
 
 

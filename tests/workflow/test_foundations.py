@@ -87,7 +87,8 @@ def refusal(project: Project) -> str:
 def test_the_micro_run_takes_the_foundations_and_trains_what_the_paper_trains(fresh: Project) -> None:
     done = fresh.snakemake("-n", "--configfile", MICRO)
     jobs = set(re.findall(r"^Job \d+: (.*)$", done.stdout + done.stderr, flags=re.MULTILINE))
-    assert {f"Fetching and checking {name}" for name in ("clip", "ip2p", "prompt_diffusion", "instamanip")} <= jobs
+    foundations = ("clip", "ip2p", "text_to_image", "prompt_diffusion", "instamanip")
+    assert {f"Fetching and checking {name}" for name in foundations} <= jobs
     trained = {job for job in jobs if job.startswith("Training")}
     assert trained == {"Training clip_matched", "Training editclip", "Training editclip_ip2p"}
 

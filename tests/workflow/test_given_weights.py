@@ -20,6 +20,7 @@ KINDS = {
     "ip2p": "editclip.recipes.ip2p",
     "editclip_ip2p": "editclip.recipes.exemplar_diffusion",
     "vae": "editclip.recipes.vae",
+    "text_to_image": "editclip.recipes.text_to_image",
     "prompt_diffusion": "baselines.prompt_diffusion.recipe",
     "instamanip": "baselines.instamanip.recipe",
     "instamanip_vision": "baselines.instamanip.vision_recipe",

@@ -9,7 +9,7 @@ import yaml
 from workflow_project import ROOT, SMOKE, checkout
 
 METHOD = {"like": "copy_query", "editor": "baselines.planner", "seeds": [0, 1], "shards": 2}
-ROWS = {"like": "table1", "rows": ["planner", "copy_exemplar_after"], "reference": None, "bars": []}
+ROWS = {"like": "table1", "rows": ["planner", "copy_exemplar_after"], "reference": None, "bars": [], "study": None}
 OVERLAY = {"methods": {"planner": METHOD}, "tables": {"staged": ROWS}}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from workflow_project import ROOT, SMOKE, Project
 
+from editclip.config.bindings import methods_of
 from editclip.config.tree import read_config
 from editclip.provenance import code_digest
 from editclip.report.notebook_code import imported_modules
@@ -20,7 +21,7 @@ from editclip.report.notebook_code import imported_modules
 MODULES = sorted(
     p.relative_to(ROOT).as_posix() for package in ("editclip", "baselines") for p in (ROOT / package).rglob("*.py")
 )
-TIMED = ("ip2p", "editclip", "visii", "prompt-diffusion", "instamanip")  # what is no control
+TIMED = ("ip2p", "editclip", "visii", "prompt-diffusion", "instamanip")  # rows of a table that are no control
 FAMILIES = ("lpips", "clip", "editclip", "ground_truth")
 LOOP = "editclip/training/loop.py"
 MICRO = "config/micro.yaml"  # which the smoke config is like
@@ -86,6 +87,8 @@ def entries_by_output(folder: Path) -> dict[str, list[str]]:
         f"{run}/representation": ["editclip.metrics.representation"],
         f"{run}/lpips_trunks.json": ["editclip.metrics.fetch_trunks"],
         f"{run}/tables/table1": ["editclip.report.tables"],
+        f"{run}/table2": ["editclip.report.table2"],
+        f"{run}/claims": ["editclip.report.claims"],
         f"{run}/config.yaml": ["editclip.report.record"],
         "results/report.html": ["editclip.report.page"],
     }
@@ -96,7 +99,11 @@ def entries_by_output(folder: Path) -> dict[str, list[str]]:
         entries[f"{run}/weights/{name}"] = [f"editclip.training.{training}"]
     for name, training in OF_METHODS.items():
         entries[f"{run}/weights/{name}"] = [f"baselines.{training}"]
-    for name in config.tables["table1"].rows:
+    for name in config.studies:
+        entries[f"{run}/studies/{name}"] = ["editclip.study.design"]
+        entries[f"{run}/votes/{name}"] = ["editclip.study.oracle"]
+        entries[f"{run}/judgements/{name}"] = ["editclip.study.judgements"]
+    for name in methods_of(config):
         method = config.methods[name]
         source = ROOT / method.editor.replace(".", "/")
         source = source / "method.py" if source.is_dir() else source.with_suffix(".py")
@@ -141,7 +148,7 @@ def test_editing_a_module_changes_exactly_the_digests_of_what_imports_it(sources
     "name",
     [
         *("editclip/conditioning.py", "baselines/visii/inversion.py"),
-        *("editclip/metrics/features.py", "editclip/report/picture_grid.py"),
+        *("editclip/metrics/features.py", "editclip/report/picture_grid.py", "editclip/study/sheet.py"),
     ],
 )
 def test_editing_a_module_reruns_exactly_what_imports_it(smoke: Project, name: str) -> None:
@@ -158,8 +165,12 @@ def messages(jobs: set[str]) -> set[str]:
 
 
 RENDERING = {f"Rendering notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
-REPORTING = {"Aggregating scores", *RENDERING, "Publishing table1", "Writing the"}
+REPORTING = {
+    "Aggregating scores", "Holding the", *RENDERING, "Publishing table1", "Publishing Table", "Writing the",
+}  # fmt: skip
 RECORDING = {"Recording the", *REPORTING}
+JUDGING = {"Holding methods", "Making Table"}
+VOTING = {"Drawing an", *JUDGING}
 
 
 @contextlib.contextmanager
@@ -248,7 +259,7 @@ def test_a_changed_guidance_scale_reruns_that_method_and_what_is_like_it(smoke: 
     assert methods == {"editclip", "shuffled-editclip"}
     assert messages(planned) == {
         "Preparing the", "Editing with", "Gathering the", "Timing editclip", "Scoring editclip",
-        "Scoring shuffled-editclip", *RECORDING,
+        "Scoring shuffled-editclip", "Drawing the", *VOTING, *RECORDING,
     }  # fmt: skip
 
 
@@ -256,11 +267,23 @@ def test_a_changed_metric_scores_anew_and_does_nothing_else(smoke: Project) -> N
     """That the other families come from the cache is tested where they are scored."""
     with smoke.edited(MICRO, lambda text: text.replace("minimum_length: 1.0e-4", "minimum_length: 1.0e-3")):
         planned = smoke.planned()
-    rows = set(read_config(ROOT / SMOKE).tables["table1"].rows)
+    methods = set(methods_of(read_config(ROOT / SMOKE)))
     shards = {"ip2p, shard 0-of-2", "ip2p, shard 1-of-2"}
-    assert {job.removeprefix("Scoring ") for job in planned if job.startswith("Scoring")} == rows - {"ip2p"} | shards
+    assert {job.removeprefix("Scoring ") for job in planned if job.startswith("Scoring")} == methods - {"ip2p"} | shards
     assert {job for job in planned if job.startswith("Gathering")} == {"Gathering the scores of ip2p"}
-    assert {m for m in messages(planned) if not m.startswith(("Scoring", "Gathering"))} == RECORDING
+    assert {m for m in messages(planned) if not m.startswith(("Scoring", "Gathering"))} == JUDGING | RECORDING
+
+
+def test_other_raters_vote_on_the_comparisons_that_were_drawn(smoke: Project) -> None:
+    with smoke.edited(MICRO, lambda text: text.replace("noise: 2.0 ", "noise: 3.0 ")):
+        assert messages(smoke.planned()) == VOTING | RECORDING
+
+
+def test_other_metrics_are_held_against_the_same_votes_of_that_study(smoke: Project) -> None:
+    with smoke.edited(MICRO, lambda text: text.replace("metrics: [clip, clip_dir, ec2t]", "metrics: [clip, ec2t]")):
+        planned = smoke.planned()
+    judged = {job.split()[-1] for job in planned if job.startswith("Holding methods")}
+    assert judged == {"text"} and messages(planned) <= JUDGING | RECORDING
 
 
 def test_a_changed_exemplar_recipe_leaves_the_other_weights_alone(smoke: Project) -> None:

@@ -3,10 +3,18 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from workflow_project import SMOKE, Project, checkout
+
+from editclip.config.studies import Study
+from editclip.config.tree import read_config
+from editclip.report.claims import NOT_TESTABLE, VERDICTS
+from editclip.report.page import STUDY_PICTURES
+from editclip.study.sheet import COLUMNS as ITEM_COLUMNS
+from editclip.study.sheet import QUESTIONS
 
 COLUMNS = [  # design of the published table
     "method", "conditioning", "lpips", "clip", "ec2t", "clip_dir", "s_visual_dist", "ec2ec",
@@ -33,6 +41,62 @@ def test_table1_has_every_method_and_is_finite_where_defined(smoke: Project) -> 
     assert table["notes"].str.contains("run=smoke").all()
 
 
+def test_win_rates_are_an_oracles_and_say_so(smoke: Project) -> None:
+    table = pd.read_csv(smoke.folder / "results" / "table1.csv", index_col="method")
+    reference, *rivals = studies(smoke)["exemplar"].methods
+    judged = table["wr_edit"].notna()
+    assert set(table.index[judged]) == set(rivals) and (judged == table["wr_pres"].notna()).all()
+    assert table.loc[judged, ["wr_edit", "wr_pres"]].apply(lambda rates: rates.between(0, 100)).all(axis=None)
+    assert set(table.index[table["notes"].str.contains("votes=oracle")]) == {reference, *rivals}
+    assert table.drop(index=[reference, *rivals])["notes"].str.contains("votes=none").all()
+    assert "(oracle)" in (smoke.folder / "results" / "table1.md").read_text()
+
+
+def studies(smoke: Project) -> dict[str, Study]:
+    """The studies of the smoke config."""
+    return read_config(smoke.folder / SMOKE).studies
+
+
+def test_every_study_is_drawn_of_the_methods_that_it_names(smoke: Project) -> None:
+    for name, study in studies(smoke).items():
+        folder = smoke.folder / "results" / "smoke" / "studies" / name
+        items = pd.read_csv(folder / "study.csv", dtype=str, keep_default_na=False)
+        assert list(items.columns) == list(ITEM_COLUMNS)
+        pairs = items[items["kind"] == "pair"]
+        assert set(zip(pairs["first"], pairs["second"], strict=True)) == set(study.compared)
+        assert study.catch is not None
+        assert set(items.loc[items["kind"] == "catch", "expected"]) == {study.catch.right}
+        shown = {path for column in items.columns if column.endswith(("_image", "_before", "_after"))
+                 for path in items[column]}  # fmt: skip
+        assert all((folder / path).is_file() for path in shown)
+        assert (folder / "hit.html").is_file()
+
+
+def test_table2_is_whole_and_finite_where_defined(smoke: Project) -> None:
+    results, paper = smoke.folder / "results", pd.read_csv(smoke.folder / "paper" / "table2.csv")
+    table = pd.read_csv(results / "table2.csv")
+    assert list(table.columns) == [*paper.columns, "notes"] and list(table["judgement"]) == list(QUESTIONS)
+    assert table["notes"].str.startswith("run=smoke; votes=oracle; ").all()
+    full = pd.read_csv(results / "table2_full.csv", keep_default_na=False)
+    estimates = pd.to_numeric(full["estimate"])
+    assert set(full["study"]) == set(studies(smoke)) and np.isfinite(estimates[estimates.notna()]).all()
+    assert (full.loc[estimates.isna(), "note"] != "").all()
+    shown = full[full["statistic"] == "d1"].set_index(["question", "metric"])
+    for row in table.to_dict("records"):
+        for metric in paper.columns[1:]:
+            assert np.isfinite(row[metric]) or shown.loc[(row["judgement"], metric), "note"], metric
+
+
+def test_every_claim_has_its_verdict(smoke: Project) -> None:
+    claims = pd.read_csv(smoke.folder / "results" / "claims.csv", keep_default_na=False)
+    declared = yaml.safe_load((smoke.folder / "paper" / "claims.yaml").read_text())["claims"]
+    assert list(claims["id"]) == list(declared) and set(claims["verdict"]) <= set(VERDICTS)
+    left = claims["verdict"] == NOT_TESTABLE
+    assert (claims.loc[left, "note"] != "").all() and pd.to_numeric(claims.loc[~left, "effect"]).notna().all()
+    of_votes = claims["note"].str.contains("votes of an oracle") & ~left
+    assert of_votes.any() and (~left & ~of_votes).any()
+
+
 def test_copying_the_query_has_no_perceptual_distance_to_it(smoke: Project) -> None:
     full = pd.read_csv(smoke.folder / "results" / "table1_full.csv")
     own = full[(full["scope"] == "all") & (full["metric"] == "lpips_alex")].set_index("method")["mean"]
@@ -43,6 +107,8 @@ def test_copying_the_query_has_no_perceptual_distance_to_it(smoke: Project) -> N
 def test_every_artefact_says_where_it_comes_from(smoke: Project) -> None:
     run = smoke.folder / "results" / "smoke"
     artefacts = [run / "triplets", run / "bench", run / "tables" / "table1", *(run / "weights").iterdir()]
+    artefacts += [run / "table2", run / "claims"]
+    artefacts += [path for part in ("studies", "votes", "judgements") for path in (run / part).iterdir()]
     artefacts += [*(run / "edits").glob("*"), *(run / "scores").glob("*/*")]
     for folder in artefacts:
         provenance = json.loads((folder / "provenance.json").read_text())
@@ -60,8 +126,13 @@ def test_report_links_only_files_that_exist(smoke: Project) -> None:
 
     report = smoke.folder / "results" / "report.html"
     Links().feed(report.read_text())
-    assert any(link.endswith("table1.html") for link in links)
+    assert {"table1.html", "table2.csv", "claims.csv"} <= {Path(link).name for link in links}
     assert all((report.parent / link).exists() for link in links), links
+
+
+def test_the_notebook_of_table2_draws_every_study(smoke: Project) -> None:
+    drawn = {path.name for path in (smoke.folder / "results/smoke/figures/table2").glob("*.png")}
+    assert drawn == {f"{part}_{name}.png" for part in STUDY_PICTURES for name in studies(smoke)}
 
 
 def test_a_second_run_has_nothing_to_do(smoke: Project) -> None:

@@ -4,9 +4,9 @@ import fcntl
 
 from editclip.config.bindings import (
     check_sources,
+    methods_of,
     metric_encoders,
     needed_weights,
-    rows_of,
     weights_of,
 )
 from editclip.config.tree import read_config
@@ -14,6 +14,8 @@ from editclip.editing.cards import STAGES, NamedEditing, editor_module, read_car
 from editclip.errors import InputError
 from editclip.metrics.families import FAMILIES
 from editclip.provenance import code_digest
+from editclip.report.claim_rules import read_claims
+from editclip.report.columns import better
 from editclip.recipes.kinds import read_kind
 
 # Jobs call `python`: without conda it must be the interpreter that runs Snakemake, activated or not.
@@ -28,9 +30,14 @@ try:
         change=workflow.config_settings.config,
     )
     check_sources(CONFIG)
-    METHODS = {name: CONFIG.methods[name] for name in rows_of(CONFIG)}
+    METHODS = {name: CONFIG.methods[name] for name in methods_of(CONFIG)}
     CARDS = {name: read_card(method.editor) for name, method in METHODS.items()}
     NEEDED_WEIGHTS = needed_weights(CONFIG)
+    for name, entry in CONFIG.studies.items():
+        for metric in entry.metrics:
+            better(metric, f"studies.{name}.metrics")
+    if CONFIG.claims:
+        read_claims(Path(CONFIG.claims.file))
 except InputError as error:
     sys.exit(f"error: {error}")
 
@@ -110,9 +117,9 @@ def asked_for(*stages):
     return {resource: most(resource) for resource in asked()}
 
 
-def only(methods):
-    """The wildcard constraint of a rule for these methods alone; for none of them, what nothing matches."""
-    return "|".join(methods) or "(?!)"
+def only(names):
+    """The wildcard constraint of a rule for these names alone; for none of them, what nothing matches."""
+    return "|".join(names) or "(?!)"
 
 
 def with_stage(stage):
@@ -236,6 +243,11 @@ def edits_of(rows):
 def scores_of(rows):
     """The folders of all scores of some methods."""
     return [f"{RUN}/scores/{name}/{family}" for name in rows for family in FAMILIES]
+
+
+def judgements_of(studies):
+    """The folders of what the votes of some studies say."""
+    return [f"{RUN}/judgements/{study}" for study in studies]
 
 
 def trainings_from(name):

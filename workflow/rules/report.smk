@@ -47,6 +47,9 @@ rule table:
             and CONFIG.tables[wildcards.table].representation is not None
             else []
         ),
+        judgements=lambda wildcards: judgements_of(
+            study for study in [CONFIG.tables[wildcards.table].study] if study
+        ),
         paper=lambda wildcards: CONFIG.tables[wildcards.table].paper or [],
     output:
         directory(f"{RUN}/tables/{{table}}"),
@@ -60,13 +63,16 @@ rule table:
         representation=lambda wildcards, input: (
             f"--representation {input.representation}" if input.representation else ""
         ),
+        judgements=lambda wildcards, input: (
+            f"--judgements {input.judgements}" if input.judgements else ""
+        ),
         code=code_digest("editclip.report.tables"),
     message:
         "Aggregating scores into {wildcards.table}"
     shell:
         "python -m editclip.report.tables --table {params.table:q} --bench {input.bench}"
         " --edits {input.edits} --scores {input.scores} --runtime {input.runtime}"
-        " {params.representation} --out {output} 2> >(tee {log} >&2)"
+        " {params.representation} {params.judgements} --out {output} 2> >(tee {log} >&2)"
 
 
 # Each notebook of the folder is rendered into the report's files; a new one needs no rule. Its metadata say what parts
@@ -77,6 +83,7 @@ RECORDED = {
     "bench": [f"{RUN}/bench"],
     "edits": edits_of(METHODS),
     "scores": scores_of(METHODS),
+    "judgements": [*judgements_of(JUDGED), *([f"{RUN}/table2"] if JUDGED else [])],
     "weights": [
         weights_folder(name)
         for name in NEEDED_WEIGHTS
@@ -131,6 +138,8 @@ rule report:
         config=f"{RUN}/config.yaml",
         bench=f"{RUN}/bench",
         tables=RECORDED["tables"],
+        table2=f"{RUN}/table2" if JUDGED else [],
+        claims=f"{RUN}/claims" if CONFIG.claims else [],
         notebooks=expand(f"{RUN}/notebooks/{{notebook}}.html", notebook=NOTEBOOKS),
         figures=expand(f"{RUN}/figures/{{notebook}}", notebook=NOTEBOOKS),
         templates=watched("editclip/report/templates"),
