@@ -25,7 +25,7 @@ from editclip.report import render
 from editclip.report.claim_evidence import Evidence, NotTestableError, Part, parts, read_judgement
 from editclip.report.claim_rules import Best, Claim, Faster, listed, read_claims
 from editclip.report.columns import VOTES
-from editclip.report.results import ResultFolders, read_results, result_folders
+from editclip.report.results import read_results, result_folders
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_TESTABLE = VERDICTS = (
     "supported",
@@ -169,14 +169,6 @@ def _asked(claims: Mapping[str, Claim], scope: str) -> set[str]:
     return {rule.table for rule in rules if isinstance(rule, Best | Faster)}
 
 
-def _inputs(folders: ResultFolders) -> dict[str, Path]:
-    """What a table's rows have on disk, by name, for the provenance."""
-    inputs = {"bench": folders.bench / "manifest.csv"}
-    inputs |= {f"edits of {name}, seed {seed}": path / "edits.csv" for (name, seed), path in folders.edits.items()}
-    inputs |= {f"scores of {name}, {family}": path for (name, family), path in folders.scores.items()}
-    return inputs | {f"runtime of {name}": path for name, path in folders.runtime.items()}
-
-
 def main() -> None:
     """Command line of the stage."""
     given = _arguments()
@@ -189,7 +181,7 @@ def main() -> None:
     for table in (table for table in tables if table.name in asked):
         folders = result_folders(table, given.bench, given.edits, given.scores, given.runtime)
         results[table.name] = read_results(table.rows, folders)
-        inputs |= _inputs(folders)
+        inputs |= folders.inputs
     judged = [read_judgement(folder, statistics.level) for folder in given.judgements]
     inputs |= {f"judgements of {folder.name}": folder for folder in given.judgements}
     by_study = {judgement.study: judgement for judgement in judged}

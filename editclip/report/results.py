@@ -35,6 +35,14 @@ class ResultFolders:
     runtime: Mapping[str, Path]
 
     @property
+    def inputs(self) -> dict[str, Path]:
+        """What a table is made of, by name, for its provenance."""
+        inputs = {"bench": self.bench / "manifest.csv"}
+        inputs |= {f"edits of {name}, seed {seed}": path / "edits.csv" for (name, seed), path in self.edits.items()}
+        inputs |= {f"scores of {name}, {family}": path for (name, family), path in self.scores.items()}
+        return inputs | {f"runtime of {name}": path for name, path in self.runtime.items()}
+
+    @property
     def families(self) -> list[str]:
         """Names of the metric families, sorted."""
         return sorted({family for _, family in self.scores})

@@ -26,7 +26,7 @@ from editclip.report.beside_paper import against_paper
 from editclip.report.columns import MEASURED, TABLE1, WIN_RATES
 from editclip.report.evidence import evidence
 from editclip.report.files import read_numbers
-from editclip.report.results import ResultFolders, RunResults, read_results, result_folders
+from editclip.report.results import RunResults, read_results, result_folders
 from editclip.report.rows import headline_metrics, prose, row_facts
 from editclip.report.summary import long_scores, summarise, summarise_runtime
 from editclip.report.win_rates import Judgements, read_judgements, win_rates
@@ -124,21 +124,13 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _inputs(folders: ResultFolders) -> dict[str, Path]:
-    """What a table was made of, by name, for its provenance."""
-    inputs = {"bench": folders.bench / "manifest.csv"}
-    inputs |= {f"edits of {name}, seed {seed}": path / "edits.csv" for (name, seed), path in folders.edits.items()}
-    inputs |= {f"scores of {name}, {family}": path for (name, family), path in folders.scores.items()}
-    return inputs | {f"runtime of {name}": path for name, path in folders.runtime.items()}
-
-
 def main() -> None:
     """Command line of the stage."""
     arguments = _arguments()
     table = checked(Table, arguments.table, "--table")
     folders = result_folders(table, arguments.bench, arguments.edits, arguments.scores, arguments.runtime)
     results = read_results(table.rows, folders)
-    inputs = _inputs(folders)
+    inputs = folders.inputs
     if arguments.representation is not None:
         inputs["representation"] = arguments.representation
     judgements = None
