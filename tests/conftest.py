@@ -14,7 +14,8 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes on two cores; read when torch is imported
 
-WORKFLOW = "tests/workflow/"  # its files share one run of the smoke config
+WORKFLOW = "tests/workflow/"  # its files share one run of the smoke config, but for those with a run of their own:
+APART = (f"{WORKFLOW}test_foundations.py", f"{WORKFLOW}test_plan_stage.py")
 
 
 @pytest.fixture(scope="session")
@@ -37,12 +38,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `-n`, each file stays in one process, and all of tests/workflow in one, so that fixtures are made once."""
+    """With `-n`, each file stays in one process, and those that share the smoke run in one, so that it is made once."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return WORKFLOW if nodeid.startswith(WORKFLOW) else nodeid.split("::")[0]
+            file = nodeid.split("::")[0]
+            return WORKFLOW if file.startswith(WORKFLOW) and file not in APART else file
 
     config.option.loadscopereorder = False  # keep the order of collection
     return ByFile(config, log)

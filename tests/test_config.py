@@ -184,7 +184,7 @@ def test_a_missing_or_misspelt_key_is_named(place: tuple[Any, ...]) -> None:
         ({"studies": {"b": {"like": "exemplr"}}}, ["studies.b.like", "'exemplr'", 'did you mean "exemplar"']),
         (
             {"methods": {"ip2p": {"seeds": [7]}}},
-            ["studies.exemplar: editclip has the seeds [0, 1] and ip2p [7]", "give both a common seed"],
+            ["studies.text: ip2p has the seeds [7] and ledits-pp [0, 1]", "give both a common seed"],
         ),
         ({"methods": {"ip2p": 3}}, ["methods.ip2p", "3"]),
         ({"run": None}, ["run", "None"]),
