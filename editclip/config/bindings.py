@@ -215,15 +215,10 @@ def check_sources(config: "Config") -> None:
             )
 
 
-def rows_of(config: "Config") -> list[str]:
-    """The methods that are rows of some table, in the order of the config."""
-    wanted = {row for table in config.tables.values() for row in table.rows}
-    return [name for name in config.methods if name in wanted]
-
-
 def methods_of(config: "Config") -> list[str]:
     """The methods that edit: rows of some table, or shown in some study, in the order of the config."""
-    wanted = {*rows_of(config), *(name for study in config.studies.values() for name in study.shown)}
+    wanted = {row for table in config.tables.values() for row in table.rows}
+    wanted |= {name for study in config.studies.values() for name in study.shown}
     return [name for name in config.methods if name in wanted]
 
 

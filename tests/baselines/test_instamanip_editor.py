@@ -208,7 +208,7 @@ def test_half_precision_makes_nearly_the_same(weights: dict[str, Path], precisio
     (plan, image, other), (half_plan, half_image, _) = made
     assert (plan - half_plan).norm() < 0.02 * plan.norm()
     away = np.abs(image - other).mean()
-    assert np.abs(image - half_image).mean() < away / 2, "nearer than another plan's"
+    assert np.abs(image - half_image).mean() < away / 3, "nearer than another plan's"
 
 
 def test_a_failed_decoding_does_no_harm_to_the_next(weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -308,10 +308,10 @@ def write_weights(folder: Path) -> dict[str, Path]:
         CLIPModel(plain).save_pretrained(folder / "clip")
         write_tokenizer(folder / "clip")
         CLIPImageProcessorPil(size={"height": 32, "width": 32}, do_center_crop=False).save_pretrained(folder / "clip")
-        write_text_to_image(folder / "text_to_image", folder / "ip2p")
         for name in ("prompt_diffusion", "prompt_diffusion_edits"):
             write_prompt_diffusion(folder / name, folder / "ip2p")
         write_instamanip(
             folder / "instamanip", folder / "instamanip_renderer", folder / "instamanip_vision", folder / "ip2p"
         )
+        write_text_to_image(folder / "text_to_image", folder / "ip2p")
     return {path.name: path for path in folder.iterdir()}
