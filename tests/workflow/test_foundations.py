@@ -19,19 +19,17 @@ from editclip.storage import path_digest
 
 MICRO, FOUNDATIONS = "config/micro.yaml", "config/foundations.yaml"
 SHARE = 50  # part of the VAE's steps, which has to reconstruct, and of the training data
-LEAST_SHARE, LEAST_STEPS = 200, 20  # of the other steps, of which none has to learn
+SHORT = {"steps": 6, "batch_size": 8, "warmup_steps": 2, "log_every": 5}  # of the others, of which none has to learn
 
 
 def cut() -> dict[str, Any]:
     """An overlay that cuts the run of the foundations short, most of all trainings that need learn nothing."""
     config = read_config(ROOT / FOUNDATIONS)
-    trained = {name: entry.recipe["steps"] for name, entry in config.weights.items() if entry.source == "train"}
-    steps = {name: max(LEAST_STEPS, whole // LEAST_SHARE) for name, whole in trained.items()}
-    steps["vae"] = trained["vae"] // SHARE
+    trained = [name for name, entry in config.weights.items() if entry.source == "train"]
+    recipes = dict.fromkeys(trained, SHORT)
+    recipes["vae"] = SHORT | {"steps": config.weights["vae"].recipe["steps"] // SHARE, "batch_size": 16}
     return {
-        "weights": {
-            name: {"recipe": {"steps": count, "warmup_steps": 2, "log_every": 10}} for name, count in steps.items()
-        },
+        "weights": {name: {"recipe": recipe} for name, recipe in recipes.items()},
         "triplets": {"train": config.triplets.train // SHARE, "validation": 64, "test": 8},
         "bench": {"types": 10, "queries": 1},
     }
