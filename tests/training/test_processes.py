@@ -36,6 +36,7 @@ ALONE = {name for name in TRAINED if name.startswith("instamanip")}  # whose los
 WEIGHTS = {name: entry for name, entry in TRAINED.items() if name not in ALONE}
 FEW = {
     "steps": 4,
+    "warmup_steps": 5,
     "batch_size": 8,
     "log_every": 1,
     "precision": "fp32",

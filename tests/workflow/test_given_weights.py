@@ -12,6 +12,7 @@ from workflow_project import Project
 
 from editclip import weights
 from editclip.errors import InputError
+from editclip.packed import pack
 
 Tensors = dict[str, torch.Tensor]
 KINDS = {
@@ -65,3 +66,11 @@ def test_whole_weights_are_linked(smoke: Project, tmp_path: Path, name: str, mon
     linked = {p.relative_to(tmp_path / name).as_posix() for p in (tmp_path / name).rglob("*") if p.is_file()}
     own = {p.relative_to(origin).as_posix() for p in origin.rglob("*") if p.is_file()}
     assert linked == own | {"provenance.json"}
+
+
+def test_weights_of_every_kind_are_whole_again_once_packed(smoke: Project, tmp_path: Path) -> None:
+    trained = {name: smoke.folder / "results" / "smoke" / "weights" / name for name in KINDS}
+    pack(trained, 48, tmp_path / "packed")
+    for name, kind in KINDS.items():
+        (tmp_path / name).mkdir()
+        weights.filled(kind, tmp_path / "packed" / name, tmp_path / name)  # refuses what its kind cannot load
