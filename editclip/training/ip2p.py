@@ -24,6 +24,7 @@ from editclip.training import diffusion, loop
 from editclip.training.diffusion import Latents
 from editclip.training.draws import Draws
 from editclip.training.job import Job
+from editclip.training.processes import process_state
 from editclip.training.text_conditioner import TextConditioner
 
 
@@ -101,7 +102,7 @@ def train(
         checkpoints=checkpoints,
         logs=logs,
     )
-    if kept.is_dir():
+    if kept.is_dir() and process_state().is_main_process:  # the others may be here while it writes
         shutil.copytree(kept, logs / "kept", dirs_exist_ok=True)
     return unet
 
