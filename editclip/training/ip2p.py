@@ -102,7 +102,7 @@ def train(
         checkpoints=checkpoints,
         logs=logs,
     )
-    if kept.is_dir() and process_state().is_main_process:  # the others may be here while it writes
+    if kept.is_dir() and process_state().is_main_process:  # who may still write when others come here
         shutil.copytree(kept, logs / "kept", dirs_exist_ok=True)
     return unet
 

@@ -1,4 +1,4 @@
-"""Weights that a run has trained, given to another: damaged ones are refused before any use, whole ones are linked."""
+"""Weights that a run has trained, given to another: damaged ones are refused, whole ones linked, packed ones unpacked."""
 
 import json
 import shutil
