@@ -1,4 +1,4 @@
-"""Weights that a run has trained, given to another: damaged ones are refused, whole ones linked, packed ones unpacked."""
+"""Weights that a run has trained, given to another: damaged ones are refused, whole ones linked, packed ones filled."""
 
 import json
 import shutil
