@@ -13,10 +13,10 @@ FOUNDATIONS := clip vae text_to_image ip2p prompt_diffusion prompt_diffusion_edi
 RUN = PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce foundations test trunks bench docs lint format lock clean
+.PHONY: help setup reproduce foundations test test-slow trunks bench docs lint format lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) trunks ## install the locked packages and this project into .venv, fetch LPIPS's weights into the cache
 
@@ -29,8 +29,11 @@ foundations: $(INSTALLED) ## make the pinned weights of foundations/ anew (3.5 c
 	@$(RUN) python -m editclip.packed --weights $(foreach name,$(FOUNDATIONS),$(name)=results/foundations/weights/$(name)) \
 		--triplets results/foundations/triplets --out results/foundations/packed
 
-test: $(INSTALLED) trunks ## all tests, two processes at a time
-	@$(RUN) python -m pytest -n 2 $(ARGS)
+test: $(INSTALLED) trunks ## all tests but the slow ones, two processes at a time
+	@$(RUN) python -m pytest -n 2 -m "not slow" $(ARGS)
+
+test-slow: $(INSTALLED) trunks ## the slow tests: whole runs whose parts `make test` tests one by one
+	@$(RUN) python -m pytest -m slow $(ARGS)
 
 trunks: $(INSTALLED)
 	@$(RUN) python -m editclip.metrics.fetch_trunks

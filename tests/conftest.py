@@ -14,8 +14,8 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when huggingface_hub is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes on two cores; read when torch is imported
 
-WORKFLOW = "tests/workflow/"  # its files share one run of the smoke config, but for those with a run of their own:
-APART = (f"{WORKFLOW}test_foundations.py", f"{WORKFLOW}test_plan_stage.py")
+WORKFLOW = "tests/workflow/"  # its files share one run of the smoke config, but for:
+APART = (f"{WORKFLOW}test_foundations.py",)
 
 
 @pytest.fixture(scope="session")

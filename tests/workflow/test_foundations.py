@@ -13,11 +13,13 @@ import yaml
 from PIL import Image
 from workflow_project import ROOT, Project, checkout
 
+from editclip.config.reading import read_whole
 from editclip.config.tree import read_config
 from editclip.packed import is_packed
 from editclip.storage import path_digest
 
 MICRO, FOUNDATIONS = "config/micro.yaml", "config/foundations.yaml"
+PAPERS = {"clip_matched", "editclip", "editclip_ip2p"}  # what the run itself trains, as the paper does
 SHARE = 50  # part of the VAE's steps, which has to reconstruct, and of the training data
 SHORT = {"steps": 6, "batch_size": 8, "warmup_steps": 2, "log_every": 5}  # of the others, of which none has to learn
 
@@ -35,27 +37,21 @@ def cut() -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A checkout in which `make foundations`, cut short, has run; what it printed is in the file `printed`."""
-    project = checkout(tmp_path_factory.mktemp("foundations"))
+@pytest.mark.slow  # nine trainings, all of which the smoke run makes too
+def test_make_foundations_packs_what_a_config_can_pin(tmp_path: Path) -> None:
+    project = checkout(tmp_path)
     (project.folder / "cut.yaml").write_text(yaml.safe_dump(cut()))
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     command = ["make", "foundations", "INSTALLED=", f"ARGS=--configfile {FOUNDATIONS} cut.yaml"]
     done = subprocess.run(command, cwd=project.folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
-    (project.folder / "printed").write_text(done.stdout)
-    return project
-
-
-def test_make_foundations_packs_what_a_config_can_pin(made: Project) -> None:
-    packed = made.folder / "results" / "foundations" / "packed"
+    packed = project.folder / "results" / "foundations" / "packed"
     names = sorted(folder.name for folder in packed.iterdir() if folder.is_dir())
     assert names == [
         "clip", "instamanip", "instamanip_renderer", "instamanip_vision", "ip2p", "prompt_diffusion",
         "prompt_diffusion_edits", "text_to_image", "vae",
     ]  # fmt: skip
-    printed = dict(re.findall(r"^(\w+): sha256: (\w+)$", (made.folder / "printed").read_text(), flags=re.MULTILINE))
+    printed = dict(re.findall(r"^(\w+): sha256: (\w+)$", done.stdout, flags=re.MULTILINE))
     assert printed == {name: path_digest(packed / name) for name in names}
     for folder in map(packed.joinpath, names):
         assert is_packed(folder)
@@ -67,6 +63,20 @@ def test_make_foundations_packs_what_a_config_can_pin(made: Project) -> None:
     assert last[["closer", "psnr_inside", "psnr_background", "sharpness", "detail"]].notna().all(axis=None)
     with Image.open(packed / "ip2p" / "logs" / "learning_curve.png") as picture:
         assert picture.height > picture.width, "ten families of five images"
+
+
+def test_make_foundations_trains_all_that_their_config_trains(fresh: Project) -> None:
+    command = ["make", "--dry-run", "foundations", "INSTALLED="]
+    shown = subprocess.run(command, cwd=fresh.folder, check=True, capture_output=True, text=True).stdout
+    first, curve, pack = re.findall(r"\b(?:snakemake|python) .*(?:\\\n.*)*", shown)
+    done = fresh.snakemake("-n", *first.split()[3:])  # without --cores all
+    jobs = re.findall(r"^Job \d+: Training (\w+)$", done.stdout + done.stderr, flags=re.MULTILINE)
+    weights = read_config(ROOT / FOUNDATIONS).weights
+    foundations = [name for name in read_whole(ROOT / FOUNDATIONS)["weights"] if weights[name].source == "train"]
+    assert sorted(jobs) == sorted(set(foundations) - PAPERS)
+    assert "--weights results/foundations/weights/ip2p" in curve
+    packed = dict(re.findall(r"(\w+)=(results/foundations/weights/\w+)", pack))
+    assert packed == {name: f"results/foundations/weights/{name}" for name in jobs}
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +98,7 @@ def test_the_micro_run_takes_the_foundations_and_trains_what_the_paper_trains(fr
     foundations = ("clip", "ip2p", "text_to_image", "prompt_diffusion", "instamanip")
     assert {f"Fetching and checking {name}" for name in foundations} <= jobs
     trained = {job for job in jobs if job.startswith("Training")}
-    assert trained == {"Training clip_matched", "Training editclip", "Training editclip_ip2p"}
+    assert trained == {f"Training {name}" for name in PAPERS}
 
 
 def test_a_foundation_that_was_tampered_with_is_refused_before_any_job(fresh: Project) -> None:

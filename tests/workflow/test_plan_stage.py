@@ -1,4 +1,4 @@
-"""A method of three stages in the workflow, from nothing to its gathered edits."""
+"""A method of three stages in the workflow, from the benchmark to its gathered edits, in a copy of the smoke run."""
 
 import csv
 import re
@@ -6,15 +6,15 @@ import shutil
 from pathlib import Path
 
 import yaml
-from workflow_project import ROOT, SMOKE, checkout
+from workflow_project import ROOT, SMOKE, Project
 
 METHOD = {"like": "copy_query", "editor": "baselines.planner", "seeds": [0, 1], "shards": 2}
 ROWS = {"like": "table1", "rows": ["planner", "copy_exemplar_after"], "reference": None, "bars": [], "study": None}
 OVERLAY = {"methods": {"planner": METHOD}, "tables": {"staged": ROWS}}
 
 
-def test_each_stage_is_a_job_of_methods_that_name_it(tmp_path: Path) -> None:
-    project = checkout(tmp_path)
+def test_each_stage_is_a_job_of_methods_that_name_it(smoke: Project, tmp_path: Path) -> None:
+    project = Project(Path(shutil.copytree(smoke.folder, tmp_path / "project", symlinks=True)))
     shutil.copy(ROOT / "tests" / "three_stages.py", project.folder / "baselines" / "planner.py")
     (project.folder / "overlay.yaml").write_text(yaml.safe_dump(OVERLAY))
     run = project.folder / "results" / "smoke"
