@@ -9,6 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from editclip.errors import InputError
 from editclip.report.claims import COLUMNS, NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, UNDECIDED, tally
 from editclip.report.files import read_table
@@ -32,6 +34,19 @@ def claims_html(path: Path) -> str:
         InputError: the file lacks a column, or a cell is not what its column says.
     """
     claims = read_table(path, COLUMNS)
+    return f"<p>{escape(tally(claims['verdict']))}</p>{table_html(claims, path)}"
+
+
+def table_html(claims: pd.DataFrame, path: Path) -> str:
+    """The table of some claims.
+
+    Args:
+        claims: rows of claims.csv, as texts.
+        path: of that file, for messages.
+
+    Raises:
+        InputError: a cell is not what its column says.
+    """
     rows, source = [], None
     for row in claims.to_dict("records"):
         if row["source"] != source:
@@ -44,7 +59,7 @@ def claims_html(path: Path) -> str:
         '<th class="bar">Bar</th><th>Verdict</th></tr>'
     )
     return (
-        f'<p>{escape(tally(claims["verdict"]))}</p><table class="evidence"><colgroup>{columns}</colgroup>'
+        f'<table class="evidence"><colgroup>{columns}</colgroup>'
         f"<thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
     )
 

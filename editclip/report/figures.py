@@ -17,7 +17,9 @@ from matplotlib.figure import Figure
 
 from editclip.errors import InputError
 from editclip.report.columns import column
+from editclip.report.figure_folder import DPI, add_caption
 from editclip.report.render_headline import controls
+from editclip.storage import atomic_file
 
 INK, SOFT, LINE, BAND = "#1f2430", "#6b7280", "#d7dae0", "#f5f6f8"
 ACCENT = "#2f6fb0"
@@ -29,23 +31,39 @@ MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 UNITS = {"s_visual_dist": "1 − cosine", "s_visual": "cosine", "clip": "cosine", "ec2": "cosine", "lpips": "distance",
          "mse": "squared error", "psnr": "dB", "ssim": "similarity", "closer": "share",
          "sharpness": "log2 of a ratio", "detail": "correlation"}  # fmt: skip
+UNDATED_PNG: dict[str, None] = {"Software": None}  # what matplotlib would write of itself and the time
+UNDATED_PDF: dict[str, None] = {"Creator": None, "Producer": None, "CreationDate": None}
 DIRECTIONS = {1: "higher is better", -1: "lower is better", 0: ""}
 
 
 def style() -> None:
     """One look for all figures."""
     sns.set_theme(context="notebook", style="white", font="DejaVu Sans", rc={
-        "figure.dpi": 100, "savefig.dpi": 160, "text.color": INK, "axes.labelcolor": SOFT, "axes.edgecolor": LINE,
+        "figure.dpi": 100, "savefig.dpi": DPI, "text.color": INK, "axes.labelcolor": SOFT, "axes.edgecolor": LINE,
         "axes.titleweight": "bold", "axes.titlesize": 11, "axes.titlelocation": "left", "xtick.color": SOFT,
         "ytick.color": SOFT, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
         "grid.color": "#eceef2", "legend.frameon": False})  # fmt: skip
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Write `figure` as PNG (bytes depend on the drawing only) and close it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, bbox_inches="tight", facecolor="white", metadata={"Software": None})
+def save(figure: Figure, path: Path, caption: str | None = None) -> Path:
+    """Write `figure` as PNG, and as PDF beside it, and close it.
+
+    Both depend on the drawing only: the same figure has the same bytes at any time.
+
+    Args:
+        figure: the drawing.
+        path: of the PNG.
+        caption: what is seen, as a sentence, which the report shows below the picture.
+
+    Returns:
+        `path`.
+    """
+    for place, metadata in ((path, UNDATED_PNG), (path.with_suffix(".pdf"), UNDATED_PDF)):
+        with atomic_file(place) as temporary:
+            figure.savefig(temporary, bbox_inches="tight", facecolor="white", metadata=metadata)
     plt.close(figure)
+    if caption is not None:
+        add_caption(path, caption)
     return path
 
 

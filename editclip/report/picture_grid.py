@@ -1,12 +1,13 @@
-"""The picture grids: which samples they show, by rule, and how they are drawn.
+"""How the picture grids are drawn.
 
 Small images are enlarged by whole factors with nearest-neighbour interpolation, so a pixel stays a pixel.
+`editclip.report.picture_choice` has the rules that choose what they show.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import fill
+from textwrap import wrap
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -15,11 +16,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from editclip.errors import InputError
-from editclip.report.figures import LINE, SOFT
+from editclip.report.figures import INK, LINE, SOFT
 from editclip.report.files import read_table
 
 MINIMUM_SIDE = 128  # px on paper: smaller frames are enlarged
+# Inches: of a grid that is read on a page, of its labels and titles, and of the least and the largest picture. A gap is
+# in widths of a picture.
+WIDTH, LABELS, HEAD, SIDES, GAP = 10.5, 1.6, 0.7, (0.8, 1.15), 0.18
+LEADING = 10.8  # points from line to line of a text of 9 points
 
 
 def enlarged(image: Image.Image, minimum: int = MINIMUM_SIDE) -> np.ndarray:
@@ -29,95 +33,13 @@ def enlarged(image: Image.Image, minimum: int = MINIMUM_SIDE) -> np.ndarray:
     return np.asarray(image.convert("RGB").resize(size, Image.Resampling.NEAREST))
 
 
-def grid_reference(run: Path, facts: pd.DataFrame, wanted: str | None) -> tuple[pd.DataFrame, int]:
-    """EditCLIP scores, over all its seeds, of the method by which the grid's samples are chosen, and its first seed.
-
-    Args:
-        run: folder of the run.
-        facts: rows.csv of a table.
-        wanted: that method; where it is None or has no EC2EC, the first method that is conditioned on something and has
-            some, else the first that has some.
-
-    Raises:
-        InputError: no method has any.
-    """
-    seeds_of = dict(zip(facts["method"], facts["seeds"].str.split(), strict=True))
-    conditioned = facts.loc[facts["conditioning"] != "none", "method"].tolist()
-    for name in dict.fromkeys([wanted or "", *conditioned, *seeds_of]):
-        folder = run / "scores" / name / "editclip"
-        seeds = [seed for seed in sorted(map(int, seeds_of.get(name, []))) if (folder / f"seed={seed}.csv").is_file()]
-        columns = ("sample_id", "metric", "value", "status")
-        scores = [read_table(folder / f"seed={seed}.csv", columns) for seed in seeds]
-        if any(((frame["metric"] == "ec2ec") & (frame["status"] == "ok")).any() for frame in scores):
-            return pd.concat(scores, ignore_index=True), seeds[0]
-    raise InputError(f"no method in {run / 'scores'} has EC2EC scores: run the editclip metrics first")
-
-
-def mean_ec2ec(scores: pd.DataFrame) -> "pd.Series[float]":
-    """EC2EC of the reference method by sample, the mean over its seeds.
-
-    Args:
-        scores: what `grid_reference` gives.
-
-    Raises:
-        InputError: the method has no EC2EC at all.
-    """
-    valid = scores[(scores["metric"] == "ec2ec") & (scores["status"] == "ok")]
-    if valid.empty:
-        raise InputError("the reference method of the grid has no EC2EC score: score it first")
-    return valid.assign(value=valid["value"].astype(float)).groupby("sample_id")["value"].mean()
-
-
-def extremes(samples: pd.DataFrame, scores: pd.DataFrame) -> dict[str, tuple[str, float]]:
-    """The best, median and worst sample of the reference method in EC2EC, with that value: nobody picks.
-
-    Values are means over the method's seeds; of two medians it is the lower, and ties go by id.
-
-    Args:
-        samples: manifest indexed by sample_id.
-        scores: what `grid_reference` gives.
-
-    Raises:
-        InputError: the reference method has no EC2EC at all.
-    """
-    means = mean_ec2ec(scores)
-    ranked = sorted(set(means.index) & set(samples.index), key=lambda s: (means[s], s))
-    places = {"best": -1, "median": (len(ranked) - 1) // 2, "worst": 0}
-    return {name: (ranked[i], float(means[ranked[i]])) for name, i in places.items()}
-
-
-def exemplar_rows(samples: pd.DataFrame, scores: pd.DataFrame, count: int) -> list[str]:
-    """The samples that the grid shows, by rule: nobody picks.
-
-    Edit types are taken in turn from the families (both in manifest order) until there are `count`; of each type, the
-    sample with the median EC2EC of the reference method (mean over seeds; the lower of two medians, ties by id).
-
-    Args:
-        samples: manifest indexed by sample_id.
-        scores: what `grid_reference` gives.
-        count: number of types.
-
-    Raises:
-        InputError: the reference method has no EC2EC at all.
-    """
-    means = mean_ec2ec(scores)
-    types: dict[str, list[tuple[str, str]]] = {}
-    scored = samples[samples.index.isin(means.index)]
-    for row in scored.drop_duplicates(["group", "edit_type"]).to_dict("records"):
-        types.setdefault(row["family"], []).append((row["group"], row["edit_type"]))
-    turns = [kinds[i] for i in range(max(map(len, types.values()))) for kinds in types.values() if i < len(kinds)]
-    rank = {family: i for i, family in enumerate(types)}
-    chosen = []
-    for group, kind in turns[:count]:
-        mine = scored[(scored["group"] == group) & (scored["edit_type"] == kind)]
-        ranked = sorted(mine.index, key=lambda s: (means[s], s))
-        chosen.append(ranked[(len(ranked) - 1) // 2])
-    return sorted(chosen, key=lambda s: rank[str(samples.loc[s, "family"])])
-
-
 @dataclass(frozen=True)
 class GridRow:
-    """One line of the grid: a caption, a smaller second line and one image or None per column."""
+    """One line of a grid: a caption, a smaller second line and one image or None per column.
+
+    A line may have fewer images than the grid has columns: nothing is drawn in the others, and where an image is None,
+    it says that there is none.
+    """
 
     caption: str
     detail: str
@@ -152,6 +74,33 @@ def grid_rows(
     return titles, lines
 
 
+def exemplar_lines(
+    run: Path, samples: pd.DataFrame, exemplars: Sequence[str], most: int, method: str | None = None, seed: int = 0
+) -> tuple[list[str], list[GridRow]]:
+    """Column titles and lines of a grid of exemplars: before and after, then each query, with its output after it.
+
+    Args:
+        run: folder of the run.
+        samples: manifest indexed by sample_id.
+        exemplars: exemplar_ids, a line each.
+        most: queries of a line, the first of the manifest, if there are so many.
+        method: whose outputs are shown; None = nobody's.
+        seed: the outputs' seed; see `grid_rows`.
+    """
+    outputs = _outputs(run / "edits" / method, seed) if method else {}
+    lines = []
+    for exemplar in exemplars:
+        mine = samples[samples["exemplar_id"] == exemplar].head(most)
+        first = mine.iloc[0]
+        images: list[Path | None] = [run / "bench" / first[name] for name in ("exemplar_before", "exemplar_after")]
+        for sample, query in mine["query"].items():
+            images += [run / "bench" / query, *([outputs.get(str(sample))] if method else [])]
+        lines.append(GridRow(first["edit_type"], first["instruction"], tuple(images)))
+    columns = max(len(line.images) for line in lines) - 2
+    names = ["query", "output"] if method else ["query"]
+    return ["exemplar\nbefore", "exemplar\nafter", *(names * (columns // len(names)))], lines
+
+
 def _outputs(folder: Path, seed: int) -> dict[str, Path]:
     wanted = folder / f"seed={seed}"
     if not wanted.is_dir():
@@ -161,35 +110,67 @@ def _outputs(folder: Path, seed: int) -> dict[str, Path]:
     return {s: wanted / f for s, f in zip(edits["sample_id"], edits["file"], strict=True)}
 
 
-def grid(titles: Sequence[str], rows: Sequence[GridRow], inputs: int = 3) -> Figure:
-    """Draw the picture grid; the first `inputs` columns are what the methods get and stand apart."""
-    gap = 0.18
-    widths = [1.0] * inputs + [gap] + [1.0] * (len(titles) - inputs)
-    size = (1.55 + 1.12 * len(titles), 0.7 + 1.12 * len(rows))
+def grid(titles: Sequence[str], rows: Sequence[GridRow], inputs: int = 3, groups: int | None = None) -> Figure:
+    """Draw a grid.
+
+    Args:
+        titles: of the columns.
+        rows: its lines, at least one.
+        inputs: number of columns at the left that stand apart, which the methods get.
+        groups: the columns after them stand in groups of so many; None = all together.
+    """
+    starts = [inputs, *range(inputs + groups, len(titles), groups)] if groups else [inputs]
+    side = float(np.clip((WIDTH - LABELS) / (len(titles) + GAP * len(starts)), *SIDES))
+    places, widths = [], list[float]()  # of the pictures among the columns, the gaps between them included
+    for column in range(len(titles)):
+        widths += [GAP] * (column in starts)
+        places.append(len(widths))
+        widths.append(1)
+    size = (LABELS + side * sum(widths), HEAD + side * len(rows))
+    margins = {"left": LABELS / size[0], "right": 1, "top": 1 - HEAD / size[1], "bottom": 0}
     figure, axes = plt.subplots(len(rows), len(widths), figsize=size, squeeze=False, width_ratios=widths,
-                                gridspec_kw={"wspace": 0.05, "hspace": 0.06})  # fmt: skip
-    for i, row in enumerate(rows):
-        axes[i, inputs].axis("off")
-        cells = [*axes[i, :inputs], *axes[i, inputs + 1 :]]
-        for title, path, cell in zip(titles, row.images, cells, strict=True):
-            _picture(cell, path)
-            if i == 0:
-                cell.set_title(fill(title.replace("_", " ").replace("-", " "), 12), fontsize=9, loc="center", pad=6)
-        place = {"xycoords": "axes fraction", "ha": "right"}
-        label = "\n".join(fill(line, 20) for line in row.caption.replace("_", " ").splitlines())
-        cells[0].annotate(label, (-0.12, 0.56), va="bottom", fontsize=9, weight="bold", **place)
-        detail = fill(f"“{row.detail}”", 24) if row.detail else ""
-        cells[0].annotate(detail, (-0.12, 0.5), va="top", fontsize=7.5, color=SOFT, **place)
+                                gridspec_kw={"wspace": 0.05, "hspace": 0.05, **margins})  # fmt: skip
+    for line in axes.flat:
+        line.axis("off")
+    for row, line in zip(rows, axes, strict=True):
+        for path, place in zip(row.images, places, strict=False):
+            _picture(line[place], path)
+        _label(line[0], row, side)
+    for title, place in zip(titles, places, strict=True):
+        text = "\n".join(_wrapped(title.replace("-", " "), 10))
+        axes[0, place].set_title(text, fontsize=9, loc="center", pad=6)
     return figure
 
 
+def _wrapped(text: str, width: int) -> list[str]:
+    """The lines of a name or a text, of `width` characters at most."""
+    return [part for line in text.replace("_", " ").splitlines() for part in wrap(line, width)]
+
+
+def _label(axes: "matplotlib.axes.Axes", row: GridRow, side: float) -> None:
+    """Caption and detail of a line, left of its first picture and as high as it, in middle height together."""
+    most = max(3, int(side * 72 / LEADING))  # lines that fit
+    caption = _wrapped(row.caption, 20)[: most - 1]
+    left = most - len(caption)
+    detail = wrap(f"“{row.detail}”", 22, max_lines=left, placeholder=" …") if row.detail else []
+    top = (len(caption) + len(detail)) * LEADING / 2
+    for lines, height, weight, colour in (
+        (caption, top, "bold", INK),
+        (detail, top - len(caption) * LEADING, "normal", SOFT),
+    ):
+        axes.annotate("\n".join(lines), (0, 0.5), (-8, height), xycoords="axes fraction", textcoords="offset points",
+                      ha="right", va="top", fontsize=9, linespacing=1.2, weight=weight, color=colour)  # fmt: skip
+
+
 def _picture(axes: "matplotlib.axes.Axes", path: Path | None) -> None:
+    axes.axis("on")
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
     for spine in axes.spines.values():
         spine.set(visible=True, color=LINE, linewidth=0.8)
     if path is None:
-        axes.text(0.5, 0.5, "no image", ha="center", va="center", fontsize=8, color=SOFT, transform=axes.transAxes)
+        axes.text(0.5, 0.5, "no image", ha="center", va="center", fontsize=9, color=SOFT, transform=axes.transAxes)
         return
     with Image.open(path) as image:
-        axes.imshow(enlarged(image), interpolation="nearest")
+        small = min(image.size) < MINIMUM_SIDE
+        axes.imshow(enlarged(image), interpolation="none" if small else "antialiased")

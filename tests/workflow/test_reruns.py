@@ -16,7 +16,7 @@ from workflow_project import ROOT, SMOKE, Project
 from editclip.config.bindings import methods_of
 from editclip.config.tree import read_config
 from editclip.provenance import code_digest
-from editclip.report.notebook_code import imported_modules
+from editclip.report.notebook_code import declaration, imported_modules
 
 MODULES = sorted(
     p.relative_to(ROOT).as_posix() for package in ("editclip", "baselines") for p in (ROOT / package).rglob("*.py")
@@ -39,6 +39,13 @@ OF_METHODS = {
     "instamanip_vision": "instamanip.train_vision",
     "instamanip_renderer": "instamanip.train_renderer",
     "instamanip": "instamanip.training",
+}
+TABLES = read_config(ROOT / SMOKE).tables
+LACKED = {"attention", "retrieval"}  # parts of a run that the smoke run has not
+NOTEBOOKS = {  # that it renders: the modules that they import
+    path.stem: imported_modules(path)
+    for path in (ROOT / "notebooks").glob("*.ipynb")
+    if declaration(path).table in (None, *TABLES) and not LACKED & set(declaration(path).reads)
 }
 
 
@@ -92,9 +99,9 @@ def entries_by_output(folder: Path) -> dict[str, list[str]]:
         f"{run}/config.yaml": ["editclip.report.record"],
         "results/report.html": ["editclip.report.page"],
     }
-    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
-        drawing = imported_modules(notebook)
-        entries[f"{run}/notebooks/{notebook.stem}.html"] = entries[f"{run}/figures/{notebook.stem}"] = drawing
+    for name, drawing in NOTEBOOKS.items():
+        rendering = ["editclip.report.notebook", *drawing]
+        entries[f"{run}/notebooks/{name}.html"] = entries[f"{run}/figures/{name}"] = rendering
     for name, training in TRAININGS.items():
         entries[f"{run}/weights/{name}"] = [f"editclip.training.{training}"]
     for name, training in OF_METHODS.items():
@@ -164,7 +171,7 @@ def messages(jobs: set[str]) -> set[str]:
     return {" ".join(job.rstrip(",").split()[:2]) for job in jobs}
 
 
-RENDERING = {f"Rendering notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
+RENDERING = {f"Rendering notebooks/{name}.ipynb" for name in NOTEBOOKS}
 REPORTING = {
     "Aggregating scores", "Holding the", *RENDERING, "Publishing table1", "Publishing Table", "Writing the",
 }  # fmt: skip

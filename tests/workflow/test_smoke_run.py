@@ -1,6 +1,7 @@
 """What one smoke run leaves behind, and that it is finished."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from workflow_project import SMOKE, Project, checkout
 from editclip.config.studies import Study
 from editclip.config.tree import read_config
 from editclip.report.claims import NOT_TESTABLE, VERDICTS
-from editclip.report.page import STUDY_PICTURES
+from editclip.report.page import OWN_SECTIONS, STUDY_PICTURES
 from editclip.study.sheet import COLUMNS as ITEM_COLUMNS
 from editclip.study.sheet import QUESTIONS
 
@@ -128,6 +129,16 @@ def test_report_links_only_files_that_exist(smoke: Project) -> None:
     Links().feed(report.read_text())
     assert {"table1.html", "table2.csv", "claims.csv"} <= {Path(link).name for link in links}
     assert all((report.parent / link).exists() for link in links), links
+
+
+def test_every_notebook_without_a_section_of_its_own_is_among_the_figures_of_the_report(smoke: Project) -> None:
+    rendered = {path.stem for path in (smoke.folder / "results/smoke/notebooks").glob("*.html")}
+    shown = set(re.findall(r'<article id="(\w+)">', (smoke.folder / "results/report.html").read_text()))
+    assert (
+        {"fig04_comparison", "fig08_queries", "fig10_failures", "fig14_gallery"}
+        <= shown
+        == rendered - set(OWN_SECTIONS)
+    )
 
 
 def test_the_notebook_of_table2_draws_every_study(smoke: Project) -> None:

@@ -1,6 +1,6 @@
 # Tables, notebooks and the report of the run, and their published copies in results/.
 
-from editclip.report.notebook_code import imported_modules, reads
+from editclip.report.notebook_code import declaration, imported_modules, inputs
 
 # What is copied to results/ of each table.
 PUBLISHED = [
@@ -75,14 +75,11 @@ rule table:
         " {params.representation} {params.judgements} --out {output} 2> >(tee {log} >&2)"
 
 
-# Each notebook of the folder is rendered into the report's files; a new one needs no rule. Its metadata say what parts
-# of the run it reads.
-NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
+# Each notebook of the folder is rendered into the report's files, if the run has what it reads; a new one needs no rule.
+# Its metadata say which parts of the run these are, and of which table (CONTRIBUTING.md).
 RECORDED = {
-    "tables": [f"{RUN}/tables/{table}" for table in CONFIG.tables],
     "bench": [f"{RUN}/bench"],
-    "edits": edits_of(METHODS),
-    "scores": scores_of(METHODS),
+    "claims": [f"{RUN}/claims"] if CONFIG.claims else [],
     "judgements": [*judgements_of(JUDGED), *([f"{RUN}/table2"] if JUDGED else [])],
     "weights": [
         weights_folder(name)
@@ -90,8 +87,20 @@ RECORDED = {
         if CONFIG.weights[name].source == "train"
     ],
 }
+OF_TABLES = {
+    name: {
+        "edits": edits_of(table.rows),
+        "scores": scores_of(table.rows),
+        "tables": [f"{RUN}/tables/{name}"],
+    }
+    for name, table in CONFIG.tables.items()
+}
 try:
-    READS = {name: reads(Path(f"notebooks/{name}.ipynb")) for name in NOTEBOOKS}
+    READ = {
+        path.stem: inputs(declaration(path), RECORDED, OF_TABLES)
+        for path in sorted(Path("notebooks").glob("*.ipynb"))
+    }
+    NOTEBOOKS = [name for name, paths in READ.items() if paths is not None]
     IMPORTS = {
         name: imported_modules(Path(f"notebooks/{name}.ipynb")) for name in NOTEBOOKS
     }
@@ -101,9 +110,7 @@ except InputError as error:
 
 rule notebook:
     input:
-        lambda wildcards: [
-            path for part in READS[wildcards.notebook] for path in RECORDED[part]
-        ],
+        lambda wildcards: READ[wildcards.notebook],
         notebook="notebooks/{notebook}.ipynb",
         config=f"{RUN}/config.yaml",
         style="editclip/report/templates/table.css",
@@ -113,31 +120,27 @@ rule notebook:
     log:
         notebook=f"{RUN}/logs/notebooks/{{notebook}}.ipynb",
     wildcard_constraints:
-        notebook="|".join(NOTEBOOKS),
+        notebook=only(NOTEBOOKS),
     localrule: True
     conda:
         ENVIRONMENT
     params:
         run=lambda wildcards, input: os.path.dirname(input.config),
-        code=lambda wildcards: code_digest(*IMPORTS[wildcards.notebook]),
-        bare=[
-            f"--HTMLExporter.{library}_url="  # the page asks the network for nothing
-            for library in ("mathjax", "require_js", "jquery", "mermaid_js")
-        ],
+        code=lambda wildcards: code_digest(
+            "editclip.report.notebook", *IMPORTS[wildcards.notebook]
+        ),
     message:
         "Rendering notebooks/{wildcards.notebook}.ipynb"
     shell:
-        "python -m papermill {input.notebook} {log.notebook} --no-progress-bar --log-level WARNING"
-        " -p run_folder {params.run}"
-        " && python -m nbconvert --to html --log-level WARN {params.bare} {log.notebook}"
-        " --output-dir $(dirname {output.html}) --output $(basename {output.html})"
+        "python -m editclip.report.notebook {input.notebook} --run {params.run} --executed {log.notebook}"
+        " --out {output.html}"
 
 
 rule report:
     input:
         config=f"{RUN}/config.yaml",
         bench=f"{RUN}/bench",
-        tables=RECORDED["tables"],
+        tables=expand(f"{RUN}/tables/{{table}}", table=CONFIG.tables),
         table2=f"{RUN}/table2" if JUDGED else [],
         claims=f"{RUN}/claims" if CONFIG.claims else [],
         notebooks=expand(f"{RUN}/notebooks/{{notebook}}.html", notebook=NOTEBOOKS),
@@ -154,11 +157,13 @@ rule report:
         ENVIRONMENT
     params:
         run=lambda wildcards, input: os.path.dirname(input.config),
+        notebooks=NOTEBOOKS,
         code=code_digest("editclip.report.page"),
     message:
         "Writing the report"
     shell:
-        "python -m editclip.report.page --run {params.run} --out {output} 2> >(tee {log} >&2)"
+        "python -m editclip.report.page --run {params.run} --notebooks {params.notebooks} --out {output}"
+        " 2> >(tee {log} >&2)"
 
 
 rule publish:
