@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from editclip.recipes.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
+WHOLE_CONFIGS = [path for path in CONFIGS if "ablations" not in path.stem]  # which are overlays
 
 
 @functools.cache
@@ -50,15 +52,37 @@ def ready(name: str, folder: Path) -> dict[str, Any]:
     return merged(config, {"run": {"allow_unpinned": True}})
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", WHOLE_CONFIGS, ids=lambda p: p.stem)
 def test_every_shipped_config_is_complete(path: Path, tmp_path: Path) -> None:
     config = checked_config(ready(path.name, tmp_path))
     assert all(row in config.methods for table in config.tables.values() for row in table.rows)
 
 
 def test_the_shipped_configs_are_short() -> None:
-    shipped = [path for path in CONFIGS if "ablations" not in path.stem]
-    assert sum(len(path.read_text().splitlines()) for path in shipped) <= 905
+    assert sum(len(path.read_text().splitlines()) for path in WHOLE_CONFIGS) <= 905
+
+
+@pytest.mark.parametrize("base", ["micro", "smoke"])
+def test_the_ablations_go_over_a_main_config(base: str) -> None:
+    main, overlay = ROOT / f"config/{base}.yaml", ROOT / "config/ablations.yaml"
+    plain, config = read_config(main), read_config(main, overlay)
+    for section in ("weights", "methods", "tables"):  # nothing of the main run is changed
+        kept = getattr(plain, section)
+        assert kept == {name: getattr(config, section)[name] for name in kept}
+    added = [config.tables[name] for name in config.tables if name not in plain.tables]
+    rows = {row: trainings for table in added for row, trainings in table.trainings.items()}
+    assert {row for table in added for row in table.rows} - set(rows) == set(config.tables["guidance"].rows)
+    arms = [[config.weights[config.methods[name].weights["editclip_ip2p"]] for name in pair] for pair in rows.values()]
+    for first, second in (map(operator.methodcaller("model_dump"), pair) for pair in arms):
+        assert first["recipe"] == second["recipe"] and (first["seed"], second["seed"]) == (None, 1)
+        encoders = [config.weights[entry["starts_from"]["encoder"]].model_dump() for entry in (first, second)]
+        if (
+            first["recipe"]["condition"] == "edit"
+        ):  # EditCLIP, trained here and so twice; the plain CLIP is given
+            assert [encoder["seed"] for encoder in encoders] == [None, 1]
+        else:
+            assert encoders[0] == encoders[1]
+    assert len({entry.model_dump()["recipe"]["steps"] for pair in arms for entry in pair}) == 1
 
 
 def keys(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -76,6 +100,8 @@ def at(config: Any, place: tuple[Any, ...]) -> Any:
 # A method's options are checked against its card; a network takes its class's arguments; names are free; a role that is
 # not bound means the name of the same spelling, and a resource that an entry doesn't name is asked for as by all.
 FREE = {"options", "model", "unet", "vision", "text", "from", "weights", "resources"}
+# A training has the run's seed unless it says another, and most rows are one method.
+OPTIONAL = {("weights", "seed"), ("tables", "trainings")}
 STUDY = {
     "methods": ["editclip", "ip2p", "visii"], "pairs": "first", "seeds": 2, "items": None, "votes": 3,
     "catch": {"share": 0.05, "right": "ground_truth", "wrong": "copy_query"},
@@ -87,6 +113,7 @@ NAMED = ("weights", "methods", "tables", "studies")
 PLACES = [
     k for k in keys(WHOLE)
     if not FREE & set(k[1:]) and not (len(k) == 2 and k[0] in NAMED) and k[:2] + k[3:] != ("claims", "names")
+    and k[:1] + k[2:] not in OPTIONAL
 ]  # fmt: skip
 
 
@@ -127,6 +154,32 @@ def test_a_missing_or_misspelt_key_is_named(place: tuple[Any, ...]) -> None:
         ({"methods": {"ip2p": {"options": {"guidance_scal": 1}}}}, ["ip2p.options.guidance_scal", "guidance_scale"]),
         ({"methods": {"ip2p": {"options": {"guidance_scale": "x"}}}}, ["methods.ip2p.options.guidance_scale", "'x'"]),
         ({"methods": {"ip2p": {"options": {"guidance_scale": float("nan")}}}}, ["options.guidance_scale", "nan"]),
+        ({"weights": {"editclip": {"seed": -1}}}, ["weights.editclip.seed", "-1"]),
+        ({"tables": {"table1": {"trainings": {"twice": ["ip2p"]}}}}, ["tables.table1.trainings.twice", "2"]),
+        (
+            {"tables": {"table1": {"trainings": {"twice": ["ip2p", "visii"]}}}},
+            ["tables.table1", 'trainings has "twice"', "no row of the table"],
+        ),
+        (
+            {"tables": {"table1": {"rows": ["twice", "editclip", "copy_query"], "bars": [],
+                                   "trainings": {"twice": ["editclip", "shuffled-editclip"]}}}},
+            ["tables.table1", "editclip is a row and a training", "leave one out"],
+        ),
+        (
+            {"tables": {"table1": {"rows": ["visii", "editclip"], "bars": [],
+                                   "trainings": {"visii": ["ip2p", "copy_query"]}}}},
+            ["tables.table1.trainings.visii", '"visii" is a method already'],
+        ),
+        (
+            {"tables": {"table1": {"rows": ["twice", "editclip"], "bars": [],
+                                   "trainings": {"twice": ["visii", "visi"]}}}},
+            ["tables.table1.trainings.twice", '"visi"', 'did you mean "visii"'],
+        ),
+        (
+            {"tables": {"table1": {"rows": ["twice", "editclip"], "bars": [],
+                                   "trainings": {"twice": ["visii", "shuffled-visii"]}}}},
+            ["tables.table1.trainings.twice", "visii and shuffled-visii differ in exemplars"],
+        ),
         ({"methods": {"ip2p": {"resources": {"prepar": {}}}}}, ["methods.ip2p.resources.prepar", '"prepare"']),
         ({"methods": {"visii": {"resources": {"edit": {"gpu": 1}}}}}, ["visii.resources.edit.gpu", '"gpus"']),
         (

@@ -1,6 +1,6 @@
 """Roles bound to names: which weights a training starts from, and which a method, a metric or a table speaks of."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from editclip.config.methods import MethodEntry
@@ -144,7 +144,10 @@ def check_names(config: "Config") -> None:
         raise InputError(f"config value tables.{taken}: results/{taken}.csv is another table; rename this one")
     for table, declared in config.tables.items():
         for row in declared.rows:
-            _known_method(row, f"tables.{table}.rows", config)
+            if row not in declared.trainings:
+                _known_method(row, f"tables.{table}.rows", config)
+        for row, trainings in declared.trainings.items():
+            _check_trainings(f"tables.{table}.trainings.{row}", row, trainings, config)
         if declared.study is not None:
             _check_votes(f"tables.{table}.study", declared.study, config)
         measured = config.representation
@@ -157,8 +160,10 @@ def check_names(config: "Config") -> None:
                 )
     for name, study in config.studies.items():
         _check_study(f"studies.{name}", study, config)
+    rows = [row for declared in config.tables.values() for row in declared.trainings]
     for name, method in (config.claims.names if config.claims else {}).items():
-        _known_method(method, f"claims.names.{name}", config)
+        if method not in rows:
+            _known_method(method, f"claims.names.{name}", config)
     needed_weights(config)
 
 
@@ -168,6 +173,22 @@ def _known_method(name: str, place: str, config: "Config") -> None:
             f'config value {place}: there is no method "{name}"{nearest(name, config.methods)}; '
             f"known: {', '.join(config.methods)}"
         )
+
+
+def _check_trainings(place: str, row: str, trainings: Sequence[str], config: "Config") -> None:
+    """Refuse a row of methods that differ in more than their weights: their mean would be of no one method."""
+    if row in config.methods:
+        raise InputError(f'config key {place}: "{row}" is a method already; call the row by another name')
+    for name in trainings:
+        _known_method(name, place, config)
+    first, *others = (config.methods[name] for name in trainings)
+    for name, other in zip(trainings[1:], others, strict=True):
+        for key in ("editor", "exemplars", "options", "seeds"):
+            if getattr(first, key) != getattr(other, key):
+                raise InputError(
+                    f"config value {place}: {trainings[0]} and {name} differ in {key}, so that they are no two "
+                    "trainings of one method; make them alike but for their weights"
+                )
 
 
 def _check_votes(place: str, name: str, config: "Config") -> None:
@@ -217,7 +238,7 @@ def check_sources(config: "Config") -> None:
 
 def methods_of(config: "Config") -> list[str]:
     """The methods that edit: rows of some table, or shown in some study, in the order of the config."""
-    wanted = {row for table in config.tables.values() for row in table.rows}
+    wanted = {method for table in config.tables.values() for method in table.methods}
     wanted |= {name for study in config.studies.values() for name in study.shown}
     return [name for name in config.methods if name in wanted]
 

@@ -1,6 +1,6 @@
 """Tables: which methods are rows, what they are held against, and what a table's stages are told of them."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -70,7 +70,10 @@ class TableDeclaration(Section):
     """One table."""
 
     rows: Distinct[Text] = Field(min_length=1)
-    """methods, in order"""
+    """methods, or names of `trainings`, in order"""
+    trainings: dict[Text, Annotated[Distinct[Text], Field(min_length=2)]] = Field(default_factory=dict)
+    """row: the methods that it takes together, one method trained several times from other seeds; every training counts
+    as further repetitions of the row, and no such row is timed"""
     reference: Text | None
     """the row that differences are taken from; null = no differences"""
     paper: Text | None
@@ -93,6 +96,14 @@ class TableDeclaration(Section):
                 if name not in self.rows:
                     known = ", ".join(self.rows)
                     raise ValueError(f'{key} names "{name}", which is no row of the table; its rows: {known}')
+        for name in self.trainings:
+            if name not in self.rows:
+                raise ValueError(
+                    f'trainings has "{name}", which is no row of the table; its rows: {", ".join(self.rows)}'
+                )
+            for member in self.trainings[name]:
+                if member in self.rows:
+                    raise ValueError(f'{member} is a row and a training of the row "{name}"; leave one out')
         if self.study and self.reference is None:
             raise ValueError(f"study {self.study}: win rates are those of the reference; name one, or study: null")
         barred = [(bar.metric, bar.minus, row) for bar in self.bars for row in bar.rows]
@@ -101,6 +112,11 @@ class TableDeclaration(Section):
                 from_what = f", from {minus}" if minus else ""
                 raise ValueError(f"bars has two bars for {metric} of {row}{from_what}; keep one")
         return self
+
+    @property
+    def methods(self) -> dict[str, str]:
+        """The methods whose results the table is made of, each with its row, in the order of the rows."""
+        return {method: row for row in self.rows for method in self.trainings.get(row, [row])}
 
     def bar(self, metric: str, row: str) -> MetricBar | None:
         """The bar for a metric's mean in a row, if there is one."""
@@ -130,6 +146,8 @@ class TableMethod(Section):
     """what tells it the edit: text, exemplar, none, or unknown"""
     trained_on: list[str]
     """data sets that its weights have seen"""
+    trained: list[Name] = Field(default_factory=list)
+    """those of its weights that the run trained itself"""
 
     @property
     def control(self) -> bool:
@@ -163,12 +181,27 @@ class Table(Section):
 
     @model_validator(mode="after")
     def _rows_are_methods(self) -> Self:
-        for row in self.declaration.rows:
-            if row not in self.methods:
-                raise ValueError(f"methods lacks the row {row!r}; it has {list(self.methods)}")
+        for method in self.declaration.methods:
+            if method not in self.methods:
+                raise ValueError(f"methods lacks {method!r}, of the rows; it has {list(self.methods)}")
         return self
 
     @property
+    def of_rows(self) -> dict[str, TableMethod]:
+        """The methods that the rows are made of, by name, in the order of the rows."""
+        return {name: self.methods[name] for name in self.declaration.methods}
+
+    @property
     def rows(self) -> dict[str, TableMethod]:
-        """The methods by name, in the order of the rows."""
-        return {name: self.methods[name] for name in self.declaration.rows}
+        """The rows by name, in order: a method, or several trainings of one with the repetitions of all, numbered."""
+        return {row: self._row(row) for row in self.declaration.rows}
+
+    def _row(self, row: str) -> TableMethod:
+        trainings = [self.methods[name] for name in self.declaration.trainings.get(row, ())]
+        if not trainings:
+            return self.methods[row]
+        first = trainings[0]
+        weights = {role: "+".join(dict.fromkeys(m.weights[role] for m in trainings)) for role in first.weights}
+        trained = list(dict.fromkeys(name for method in trainings for name in method.trained))
+        seeds = list(range(sum(len(method.seeds) for method in trainings)))
+        return first.model_copy(update={"weights": weights, "trained": trained, "seeds": seeds})

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from editclip.config.resources import TrainingRequest
-from editclip.config.section import Dotted, Name, Section, Text
+from editclip.config.section import Dotted, Name, Section, Text, Whole
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Bindings = dict[str, Name]
@@ -25,6 +25,8 @@ class TrainedWeights(_Weights):
     source: Literal["train"]
     recipe: dict[str, Any]
     """the keys of the kind's recipe, all of them"""
+    seed: Annotated[Whole, Field(lt=2**63)] | None = None
+    """of the training; null = run.seed. Trainings that differ in it alone say how much of a result is chance"""
     resources: TrainingRequest = Field(default_factory=TrainingRequest)
     """what the training asks for; a key that is left out = the section `resources`"""
 

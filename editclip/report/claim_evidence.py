@@ -41,6 +41,7 @@ class Part:
         low: lower bound of the effect, NaN where there is no interval.
         high: the upper one.
         n: samples or votes that it rests on.
+        trainings: the effect of each training by itself, where both sides were trained as often and more than once.
     """
 
     against: str
@@ -48,6 +49,7 @@ class Part:
     low: float
     high: float
     n: int
+    trainings: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,12 +159,31 @@ def _scores(rule: Best, run: Evidence) -> list[Part]:
         raise NotTestableError(f"{listed([column(metric).label for metric in missing])}: not scored")
     wanted = [(mine, rival, score) for score in measured.values() for rival in rivals]
     found = differences(scores, run.settings, wanted).to_dict("records")
+    each = _of_trainings(scores, wanted)
     asked = [(metric, rival) for metric in rule.metrics for rival in rule.rivals]
     several = len(rule.metrics) > 1
     return [
-        _turned(f"{rival} ({column(metric).label})" if several else rival, row, BETTER[metric], "n")
-        for row, (metric, rival) in zip(found, asked, strict=True)
+        dataclasses.replace(
+            _turned(f"{rival} ({column(metric).label})" if several else rival, row, BETTER[metric], "n"),
+            trainings=tuple(BETTER[metric] * effect for effect in of_trainings),
+        )
+        for row, (metric, rival), of_trainings in zip(found, asked, each, strict=True)
     ]
+
+
+def _of_trainings(scores: pd.DataFrame, wanted: Sequence[tuple[str, str, str]]) -> list[list[float]]:
+    """Mean paired differences of each training from the rival's of the same number; none where either has only one."""
+    valid = scores[scores["status"] == "ok"]
+    keys = ["sample_id", "method", "metric", "training"]
+    values = valid.groupby(keys)["value"].mean().unstack(["method", "metric", "training"])
+    count = valid.groupby("method")["training"].nunique()
+    found = []
+    for mine, rival, metric in wanted:
+        several = count.get(mine, 0) == count.get(rival, 0) > 1
+        numbers = range(count[mine]) if several else ()
+        pairs = [(values.get((mine, metric, i)), values.get((rival, metric, i))) for i in numbers]
+        found.append([float((a - b).mean()) for a, b in pairs if a is not None and b is not None])
+    return found
 
 
 def _seconds(rule: Faster, run: Evidence) -> list[Part]:

@@ -26,6 +26,7 @@ from editclip.report.claim_evidence import Evidence, NotTestableError, Part, par
 from editclip.report.claim_rules import Best, Claim, Faster, listed, read_claims
 from editclip.report.columns import VOTES
 from editclip.report.results import read_results, result_folders
+from editclip.report.trainings import taken_together
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED, NOT_TESTABLE = VERDICTS = (
     "supported",
@@ -51,15 +52,15 @@ def standing(part: Part, null: float) -> tuple[float, float]:
 
 
 def verdict(needed: Sequence[Part], null: float) -> str:
-    """The verdict of a claim.
+    """The verdict of a claim: by the intervals, where trainings were repeated also by the effect of each of them.
 
     Args:
         needed: its comparisons, all of which have to hold.
         null: the value that their intervals have to lie above.
     """
-    if all(part.low > null for part in needed):
+    if all(min((part.low, *part.trainings)) > null for part in needed):
         return SUPPORTED
-    return NOT_SUPPORTED if any(part.high < null for part in needed) else UNDECIDED
+    return NOT_SUPPORTED if any(max((part.high, *part.trainings)) < null for part in needed) else UNDECIDED
 
 
 def decide(claim: Claim, run: Evidence, scope: str) -> dict[str, Any]:
@@ -81,7 +82,9 @@ def decide(claim: Claim, run: Evidence, scope: str) -> dict[str, Any]:
     except NotTestableError as reason:
         return said | {"verdict": NOT_TESTABLE, "note": str(reason)}
     notes = _against(found, rule.null)
-    if not isinstance(rule, Best | Faster):
+    if isinstance(rule, Best):
+        notes += _trainings(rule, found, run)
+    elif not isinstance(rule, Faster):
         notes.append(VOTES[run.judgements[rule.study].origin])
     weakest = found[0]
     numbers = {"effect": weakest.effect, "low": weakest.low, "high": weakest.high, "n": weakest.n}
@@ -98,6 +101,22 @@ def _against(found: Sequence[Part], null: float) -> list[str]:
     named = {"against it": below, "undecided": neither, "no interval, too few units": lacking}
     notes = [f"{what}: {listed(which)}" for what, which in named.items() if which]
     return notes or [f"closest: {found[0].against}"]
+
+
+def _trainings(rule: Best, found: Sequence[Part], run: Evidence) -> list[str]:
+    """On how many trainings of this run's own a comparison of rows rests, and which comparisons they disagree about."""
+    rows = run.tables[rule.table]
+    once: list[str] = []
+    several: list[str] = []
+    for name in (rule.method, *rule.rivals):
+        count = rows.scores.loc[rows.scores["method"] == run.names[name], "training"].nunique()
+        if rows.methods[run.names[name]].trained:
+            (several if count > 1 else once).append(name)
+    torn = [
+        part.against for part in found if part.trainings and min(part.trainings) <= rule.null <= max(part.trainings)
+    ]
+    notes = {"trainings disagree": torn, "several trainings of": several, "one training of": once}
+    return [f"{what} {listed(which)}" for what, which in notes.items() if which]
 
 
 def claims_frame(claims: Mapping[str, Claim], run: Evidence, scope: str) -> pd.DataFrame:
@@ -180,7 +199,7 @@ def main() -> None:
     results, inputs = {}, {"claims": given.claims}
     for table in (table for table in tables if table.name in asked):
         folders = result_folders(table, given.bench, given.edits, given.scores, given.runtime)
-        results[table.name] = read_results(table.rows, folders)
+        results[table.name] = taken_together(table, read_results(table.of_rows, folders))
         inputs |= folders.inputs
     judged = [read_judgement(folder, statistics.level) for folder in given.judgements]
     inputs |= {f"judgements of {folder.name}": folder for folder in given.judgements}

@@ -63,7 +63,7 @@ def result_folders(
     Raises:
         InputError: a row lacks the edits of a seed, or the scores of a family that another row has.
     """
-    rows = table.rows
+    rows = table.of_rows
     of_edits = {path.name: path for path in edits}
     of_scores = {(path.parent.name, path.name): path for path in scores if path.parent.name in rows}
     families = sorted({family for _, family in of_scores})
@@ -78,7 +78,8 @@ def result_folders(
         for family in families:
             if (name, family) not in of_scores:
                 raise InputError(f"there is no folder {name}/{family} among those given as --scores")
-    return ResultFolders(bench, chosen, of_scores, {path.name: path for path in runtime if path.name in rows})
+    timed = {path.name: path for path in runtime if path.name in table.declaration.rows}
+    return ResultFolders(bench, chosen, of_scores, timed)
 
 
 @dataclass(frozen=True)

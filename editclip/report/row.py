@@ -12,6 +12,7 @@ from editclip.report.files import read_numbers
 from editclip.report.results import ResultFolders, RunResults, read_results
 from editclip.report.rows import headline_metrics, honest_labels, row_facts
 from editclip.report.tables import check_metrics, full_table, headline
+from editclip.report.trainings import taken_together
 
 
 def write_row(
@@ -26,7 +27,7 @@ def write_row(
         problems: sentences on the method's outputs, for <table>.md.
         counts: the same in short, for the row's notes.
     """
-    results = read_results(table.rows, folders)
+    results = taken_together(table, read_results(table.of_rows, folders))
     check_metrics(results)
     summary = full_table(table, results)
     facts = row_facts(table, results, summary, counts)

@@ -29,6 +29,7 @@ from editclip.report.files import read_numbers
 from editclip.report.results import RunResults, read_results, result_folders
 from editclip.report.rows import headline_metrics, prose, row_facts
 from editclip.report.summary import long_scores, summarise, summarise_runtime
+from editclip.report.trainings import taken_together, training_means
 from editclip.report.win_rates import Judgements, read_judgements, win_rates
 
 
@@ -106,6 +107,8 @@ def write_tables(folder: Path, table: Table, results: RunResults, judgements: Ju
         versus = against_paper(cells, paper, reference)
         texts[f"{name}_vs_paper.csv"] = render.csv(versus)
         texts[f"{name}_vs_paper.md"] = render_full.versus_markdown(name, versus, notice)
+    if table.declaration.trainings:
+        texts[f"{name}_trainings.csv"] = render.csv(training_means(table, results))
     for file, text in texts.items():
         (folder / file).write_bytes(text.encode())
     return summary
@@ -129,7 +132,7 @@ def main() -> None:
     arguments = _arguments()
     table = checked(Table, arguments.table, "--table")
     folders = result_folders(table, arguments.bench, arguments.edits, arguments.scores, arguments.runtime)
-    results = read_results(table.rows, folders)
+    results = taken_together(table, read_results(table.of_rows, folders))
     inputs = folders.inputs
     if arguments.representation is not None:
         inputs["representation"] = arguments.representation

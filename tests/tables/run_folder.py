@@ -15,6 +15,7 @@ from editclip.config.section import checked
 from editclip.config.tables import Table
 from editclip.report import tables
 from editclip.report.results import RunResults, read_results, result_folders
+from editclip.report.trainings import taken_together
 from editclip.storage import file_digest, write_json
 
 PAPER = Path(__file__).parents[2] / "paper" / "table1.csv"
@@ -66,13 +67,14 @@ def planted_table(
         declaration: changes of the declaration.
     """
     rows = list(rows or METHODS)
+    trainings = declaration.get("trainings", {})
     methods = {}
-    for row in rows:
-        conditioning, exemplars, seeds, _ = METHODS[row]
-        methods[row] = {
-            "editor": EDITORS.get(row, f"baselines.{row}"), "weights": {}, "exemplars": exemplars, "seeds": list(seeds),
-            "options": {}, "label": f"The {row}", "paper": "", "license": "MIT", "conditioning": conditioning,
-            "trained_on": [], **(changes or {}).get(row, {}),
+    for method in [member for row in rows for member in trainings.get(row, [row])]:
+        conditioning, exemplars, seeds, _ = METHODS[method]
+        methods[method] = {
+            "editor": EDITORS.get(method, f"baselines.{method}"), "weights": {}, "exemplars": exemplars,
+            "seeds": list(seeds), "options": {}, "label": f"The {method}", "paper": "", "license": "MIT",
+            "conditioning": conditioning, "trained_on": [], **(changes or {}).get(method, {}),
         }  # fmt: skip
     declared = {"rows": rows, "reference": "editclip" if "editclip" in rows else None, "paper": str(PAPER)}
     declared |= {"bars": [], "representation": None, "study": None}
@@ -102,7 +104,7 @@ def read(run: Path, **declared: Any) -> RunResults:
     table = checked(Table, planted_table(**declared))
     edits, scores = (sorted(run.glob(places)) for places in ("edits/*", "scores/*/[!.]*"))
     folders = result_folders(table, run / "bench", edits, scores, [run / "runtime" / name for name in TIMED])
-    return read_results(table.rows, folders)
+    return taken_together(table, read_results(table.of_rows, folders))
 
 
 def written(run: Path, out: Path) -> Path:

@@ -200,6 +200,19 @@ def planned_for(wildcards):
     return f"{RUN}/planned/{wildcards.method}/{wildcards.shard}"
 
 
+def trained_for(method):
+    """Names of those weights behind a method's card that this run trains, and of those that these start from."""
+    card, entry = CARDS[method], METHODS[method]
+    wanted = [*weights_of(f"methods.{method}", card, entry, CONFIG.weights).values()]
+    for name in wanted:  # grows while it is gone through
+        if CONFIG.weights[name].source == "train":
+            starts = CONFIG.weights[name].starts_from.values()
+            wanted += [start for start in starts if start not in wanted]
+    return [
+        name for name in dict.fromkeys(wanted) if CONFIG.weights[name].source == "train"
+    ]
+
+
 def table_method(name):
     """What a table is told of a method: its entry with everything resolved, and what its card says for people."""
     entry, card = METHODS[name], CARDS[name]
@@ -215,6 +228,7 @@ def table_method(name):
         "license": card.license,
         "conditioning": card.conditioning,
         "trained_on": card.trained_on,
+        "trained": trained_for(name),
     }
 
 
@@ -230,7 +244,9 @@ def table_part(table):
             "notice": CONFIG.run.notice,
             "statistics": CONFIG.statistics,
             "declaration": declaration,
-            "methods": {name: table_method(name) for name in declaration["rows"]},
+            "methods": {
+                name: table_method(name) for name in CONFIG.tables[table].methods
+            },
         }
     )
 

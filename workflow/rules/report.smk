@@ -34,8 +34,8 @@ rule record:
 rule table:
     input:
         bench=f"{RUN}/bench",
-        edits=lambda wildcards: edits_of(CONFIG.tables[wildcards.table].rows),
-        scores=lambda wildcards: scores_of(CONFIG.tables[wildcards.table].rows),
+        edits=lambda wildcards: edits_of(CONFIG.tables[wildcards.table].methods),
+        scores=lambda wildcards: scores_of(CONFIG.tables[wildcards.table].methods),
         runtime=lambda wildcards: [
             f"{RUN}/runtime/{name}"
             for name in CONFIG.tables[wildcards.table].rows

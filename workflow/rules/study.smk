@@ -35,10 +35,15 @@ TABLE2 = [
 CLAIMS = ["claims/claims.csv", "claims/claims.md"]
 COPIED = [*(TABLE2 if JUDGED else []), *(CLAIMS if CONFIG.claims else [])]
 PUBLISHED_STUDIES = [f"results/{os.path.basename(name)}" for name in COPIED]
-# The methods that claims speak of.
-ROWS = list(
-    dict.fromkeys(row for table in CONFIG.tables.values() for row in table.rows)
+# What claims speak of: the methods behind the rows of all tables, and those that are rows themselves.
+BEHIND_ROWS = list(
+    dict.fromkeys(name for table in CONFIG.tables.values() for name in table.methods)
 )
+ROWS = [
+    name
+    for name in BEHIND_ROWS
+    if any(name in table.rows for table in CONFIG.tables.values())
+]
 
 
 rule study:
@@ -162,8 +167,8 @@ if CONFIG.claims:
         input:
             claims=CONFIG.claims.file,
             bench=f"{RUN}/bench",
-            edits=edits_of(ROWS),
-            scores=scores_of(ROWS),
+            edits=edits_of(BEHIND_ROWS),
+            scores=scores_of(BEHIND_ROWS),
             runtime=[f"{RUN}/runtime/{name}" for name in ROWS if name in TIMED],
             judgements=judgements_of(JUDGED),
         output:

@@ -32,7 +32,7 @@ for _name, _entry in CONFIG.weights.items():
             params:
                 kind=_kind.name,
                 recipe=as_json(_entry.recipe),
-                seed=CONFIG.run.seed,
+                seed=CONFIG.run.seed if _entry.seed is None else _entry.seed,
                 starts=as_arguments(_starts),
                 triplets=lambda wildcards: TRIPLETS,
                 code=code_digest(_kind.training),
