@@ -76,13 +76,22 @@ def test_the_ablations_go_over_a_main_config(base: str) -> None:
     for first, second in (map(operator.methodcaller("model_dump"), pair) for pair in arms):
         assert first["recipe"] == second["recipe"] and (first["seed"], second["seed"]) == (None, 1)
         encoders = [config.weights[entry["starts_from"]["encoder"]].model_dump() for entry in (first, second)]
-        if (
-            first["recipe"]["condition"] == "edit"
-        ):  # EditCLIP, trained here and so twice; the plain CLIP is given
+        if first["recipe"]["condition"] == "edit":  # EditCLIP, trained here and so twice; the plain CLIP is given
             assert [encoder["seed"] for encoder in encoders] == [None, 1]
         else:
             assert encoders[0] == encoders[1]
     assert len({entry.model_dump()["recipe"]["steps"] for pair in arms for entry in pair}) == 1
+
+
+def test_the_ablations_go_over_the_papers_training_too() -> None:
+    names = ("paper-train", "ablations", "ablations-paper")
+    config = read_config(*(ROOT / f"config/{name}.yaml" for name in names), change={"run": {"allow_unpinned": True}})
+    trained = {name for name in needed_weights(config) if config.weights[name].source == "train"}
+    assert not {name for name in trained if "small_patches" in name} and "editclip_b32_2" in trained
+    steps = {name: config.weights[name].model_dump()["recipe"]["steps"] for name in trained}
+    encoders = {"editclip", "editclip_again", "editclip_b32_1", "editclip_b32_2"}
+    assert {name for name in steps if steps[name] != 20000} == encoders
+    assert config.claims and "EditCLIP (small patches)" not in config.claims.names
 
 
 def keys(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

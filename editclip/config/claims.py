@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from editclip.config.section import Name, Section, Text
+from editclip.config.section import Name, Named, Section, Text
 
 Scope = Literal["micro", "paper"]
 
@@ -25,5 +25,5 @@ class Claims(Section):
     """the claims, such as paper/claims.yaml"""
     scope: Scope
     """what kind of run this is: a claim that only the other can test is not decided here"""
-    names: Annotated[dict[Text, Name], AfterValidator(_one_row_each)]
+    names: Annotated[Named[Name], AfterValidator(_one_row_each)]
     """the claims' name of a method: the method of this run that stands for it; a claim about others is not decided"""

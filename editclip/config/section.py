@@ -9,9 +9,19 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    Strict,
+    model_validator,
+)
 from pydantic import ValidationError as Violation
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from editclip.errors import InputError, nearest
 
@@ -74,6 +84,24 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 """Of a run, a method, a set of weights or a table: it becomes part of file names."""
 Dotted = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
 Distinct = Annotated[list[T], AfterValidator(_distinct)]
+
+
+class _WithoutNulls:
+    """Of a mapping: its entries of null are left out, and a schema for editors allows them."""
+
+    def __get_pydantic_core_schema__(self, kind: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def kept(entries: Any) -> Any:
+            return {k: v for k, v in entries.items() if v is not None} if isinstance(entries, dict) else entries
+
+        return core_schema.no_info_before_validator_function(kept, handler(kind))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        found = handler(schema)
+        return found | {"additionalProperties": {"anyOf": [found["additionalProperties"], {"type": "null"}]}}
+
+
+Named = Annotated[dict[Annotated[str, Field(min_length=1)], T], _WithoutNulls()]
+"""Entries by name; one of null takes back that of a file below."""
 Tuple = Annotated[T, Strict(False)]
 """A tuple, which YAML writes as a list."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from editclip.config.run import Seeds, Statistics
-from editclip.config.section import Distinct, Dotted, Name, Number, Section, Text
+from editclip.config.section import Distinct, Dotted, Name, Named, Number, Section, Text
 
 
 class Bar(Section):
@@ -71,7 +71,7 @@ class TableDeclaration(Section):
 
     rows: Distinct[Text] = Field(min_length=1)
     """methods, or names of `trainings`, in order"""
-    trainings: dict[Text, Annotated[Distinct[Text], Field(min_length=2)]] = Field(default_factory=dict)
+    trainings: Named[Annotated[Distinct[Text], Field(min_length=2)]] = Field(default_factory=dict)
     """row: the methods that it takes together, one method trained several times from other seeds; every training counts
     as further repetitions of the row, and no such row is timed"""
     reference: Text | None

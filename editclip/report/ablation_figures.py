@@ -12,7 +12,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from editclip.report import picture_grid
+from editclip.report import picture_choice, picture_grid
 from editclip.report.columns import column
 from editclip.report.figures import ACCENT, BAND, COLOURS, DIRECTIONS, GREY, INK, SOFT
 from editclip.report.files import read_samples
@@ -53,8 +53,8 @@ def pictures(
     )
     samples = read_samples(run / "bench")
     reference = config["tables"][table]["reference"]
-    scores, seed = picture_grid.grid_reference(run, own, shown.get(reference))
-    chosen = picture_grid.exemplar_rows(samples, scores, types)
+    scores, seed = picture_choice.grid_reference(run, own, shown.get(reference))
+    chosen = picture_choice.exemplar_rows(samples, scores, types)
     titles, rows = picture_grid.grid_rows(run, samples, chosen, list(shown.values()), seed)
     names = {method: row for row, method in shown.items()}
     return [names.get(title, title) for title in titles], rows
@@ -163,5 +163,5 @@ def guidance_pictures(
 
 def chosen_for_guidance(run: Path, facts: pd.DataFrame, reference: str) -> str:
     """The sample that is shown at every guidance: of all, the one of median EC2EC of the reference."""
-    scores, _ = picture_grid.grid_reference(run, facts, reference)
-    return picture_grid.extremes(read_samples(run / "bench"), scores)["median"][0]
+    scores, _ = picture_choice.grid_reference(run, facts, reference)
+    return picture_choice.median_sample(read_samples(run / "bench"), scores)

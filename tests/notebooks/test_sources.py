@@ -1,4 +1,4 @@
-"""What every committed notebook must be: metadata complete, parameters tagged, no outputs; and how the rules read it."""
+"""What every committed notebook must be: metadata complete, parameters tagged, no outputs; how the rules read it."""
 
 import json
 import re
@@ -16,6 +16,7 @@ READING = {  # calls that open files themselves
     r"grid_rows\(run": {"bench", "edits"},
     r"exemplar_lines\(run": {"bench"},
     r"exemplar_lines\(run, samples, chosen, queries, ": {"edits"},
+    r"ablation_figures\.\w*pictures\(run": {"bench", "edits", "scores"},
     r"claims_of_figure\(run": {"claims"},
 }
 
