@@ -118,7 +118,7 @@ STUDY = {
     "origin": {"source": "oracle", "raters": 12, "noise": 1.0, "lapse": 0.05},
 }  # fmt: skip
 WHOLE = checked_config(merged(loaded(), {"studies": {"exemplar": STUDY}})).model_dump(mode="json", by_alias=True)
-NAMED = ("weights", "methods", "tables", "studies")
+NAMED = ("weights", "methods", "tables", "studies", "attention")
 PLACES = [
     k for k in keys(WHOLE)
     if not FREE & set(k[1:]) and not (len(k) == 2 and k[0] in NAMED) and k[:2] + k[3:] != ("claims", "names")
@@ -248,6 +248,9 @@ def test_a_missing_or_misspelt_key_is_named(place: tuple[Any, ...]) -> None:
             {"methods": {"ip2p": {"seeds": [7]}}},
             ["studies.text: ip2p has the seeds [7] and ledits-pp [0, 1]", "give both a common seed"],
         ),
+        ({"attention": {"editclp": {"clip": "clip"}}}, ["attention needs", '"editclp"', 'did you mean "editclip"']),
+        ({"attention": {"editclip": {"clip": "clp"}}}, ["attention.editclip.clip", '"clp"', 'did you mean "clip"']),
+        ({"attention": {"..": {"clip": "clip"}}}, ["attention", ".."]),
         ({"methods": {"ip2p": 3}}, ["methods.ip2p", "3"]),
         ({"run": None}, ["run", "None"]),
     ],
@@ -299,9 +302,18 @@ def test_an_overlay_adds_and_changes_entries(tmp_path: Path) -> None:
     assert set(needed_weights(config)) == {*needed_weights(plain), "lambda_0"}
 
 
+def test_encoders_whose_attention_is_measured_are_needed() -> None:
+    change = {"weights": {"other": {"like": "editclip"}}, "attention": {"other": {"clip": "clip_matched"}}}
+    bare = merged(loaded(), {"tables": {"table1": {"representation": None}}, "representation": None})
+    without, config = (checked_config(merged(bare, changed)) for changed in ({}, change))
+    assert list(config.attention or ()) == ["editclip", "other"], "an overlay adds one"
+    assert set(needed_weights(config)) - set(needed_weights(without)) == {"other", "clip_matched"}
+    assert set(needed_weights(checked_config(merged(bare, {"attention": None})))) == set(needed_weights(without))
+
+
 def test_a_study_needs_its_methods_even_if_they_are_rows_of_no_table() -> None:
     rows = {"table1": {"rows": ["copy_query"], "reference": None, "bars": [], "study": None}}
-    bare = merged(loaded() | {"studies": {}}, {"tables": rows, "claims": None, "representation": None})
+    bare = merged(loaded() | {"studies": {}}, {"tables": rows, "claims": None, "representation": None, "attention": None})
     trials = {"share": 0.1, "right": "ground_truth", "wrong": "shuffled-editclip"}
     study = {**STUDY, "methods": ["ip2p", "copy_query"], "catch": trials, "origin": {"source": "none"}}
     without, config = (checked_config(merged(bare, {"studies": studies})) for studies in ({}, {"own": study}))
@@ -383,7 +395,7 @@ def test_weights_that_cannot_be_had_stop_before_any_job(source: dict[str, Any], 
     with pytest.raises(InputError, match=expected):
         check_sources(config)
     rows = {"rows": ["copy_query"], "reference": None, "bars": [], "study": None}
-    unneeded = {"tables": {"table1": rows}, "claims": None, "representation": None}
+    unneeded = {"tables": {"table1": rows}, "claims": None, "representation": None, "attention": None}
     check_sources(checked_config(merged(merged(WHOLE, change) | {"studies": {}}, unneeded)))
     if source["source"] == "hub":
         check_sources(checked_config(merged(merged(WHOLE, change), {"run": {"allow_unpinned": True}})))

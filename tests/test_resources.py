@@ -38,7 +38,7 @@ def requests(project: Project, folder: Path, *more: str) -> dict[tuple[str, str]
 def test_every_heavy_job_asks_for_what_the_config_says(project: Project, tmp_path: Path) -> None:
     found = requests(project, tmp_path)
     heavy = [("train_clip", ""), ("edit", "ip2p"), ("prepare", "visii"), ("time_edits", "editclip"), ("score", "visii")]
-    for job in (*heavy, ("representation", "")):
+    for job in (*heavy, ("representation", ""), ("attention", "")):
         assert "mem_mb=2500" in found[job] and "runtime=7" in found[job], job
     assert "gpu=0" in found["edit", "copy_query"]
     assert "runtime=" not in found["table", ""]

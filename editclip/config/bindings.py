@@ -244,7 +244,9 @@ def methods_of(config: "Config") -> list[str]:
 
 
 def needed_weights(config: "Config") -> list[str]:
-    """Names of all weights that the methods that edit, the metrics and the representation need, trainings included.
+    """Names of all weights that the methods that edit, the metrics and what is measured of encoders need.
+
+    Those that trainings start from are among them.
 
     Raises:
         InputError: the config has no weights of such a name.
@@ -260,6 +262,8 @@ def needed_weights(config: "Config") -> list[str]:
     if config.representation:
         names = [config.representation.encoder, *config.representation.clips]
         wanted += [_known(name, "representation", weights) for name in names]
+    for encoder, measured in (config.attention or {}).items():
+        wanted += [_known(encoder, "attention", weights), _known(measured.clip, f"attention.{encoder}.clip", weights)]
     for name in wanted:  # grows while it is gone through
         needed = weights[name]
         if isinstance(needed, TrainedWeights):

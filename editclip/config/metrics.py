@@ -64,3 +64,10 @@ class Representation(Section):
     """weights of the edit encoder"""
     clips: Distinct[Name]
     """weights of plain CLIPs that it is compared with"""
+
+
+class Attention(Section):
+    """What an edit encoder attends to on the benchmark's exemplars, beside a plain CLIP (paper, Figure 3)."""
+
+    clip: Name
+    """weights of that plain CLIP"""

@@ -1,12 +1,12 @@
 """The comparisons that a claim's rule asks for, taken from a run's scores, seconds and judgements.
 
-Every comparison is turned so that more speaks for the claim, and has an interval: of differences between rows over edit
-types drawn like these, as in evidence.csv, and of votes that of their study's judgements.
+Every comparison is turned so that more speaks for the claim, and has an interval: of differences between rows, and of
+attention, over edit types drawn like these, as in evidence.csv, and of votes that of their study's judgements.
 """
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,22 @@ from scipy.stats import binomtest
 
 from editclip import stats
 from editclip.errors import InputError, nearest
-from editclip.report.claim_rules import BETTER, WORDS, Best, Correlates, CorrelatesMore, Faster, Preferred, Rule, listed
+from editclip.metrics.attention_shares import SUMMARY
+from editclip.report.claim_rules import (
+    BETTER,
+    SPREAD,
+    WORDS,
+    Attends,
+    Best,
+    Correlates,
+    CorrelatesMore,
+    Faster,
+    Preferred,
+    Rule,
+    listed,
+)
 from editclip.report.columns import HEADLINE, column
-from editclip.report.files import read_judgement_facts, read_numbers
+from editclip.report.files import read_json, read_judgement_facts, read_numbers
 from editclip.report.results import RunResults
 from editclip.report.rows import headline_metrics
 from editclip.report.summary import differences, long_scores
@@ -64,6 +77,15 @@ class Judgement:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """What an edit encoder attends to: its name, how many rows and columns of patches it has, and summary.csv."""
+
+    encoder: str
+    patches: tuple[int, int]
+    summary: pd.DataFrame
+
+
+@dataclass(frozen=True)
 class Evidence:
     """The run that claims are held against.
 
@@ -72,12 +94,14 @@ class Evidence:
         tables: the results of the rows of each table.
         judgements: by study.
         settings: of the bootstrap.
+        attention: by edit encoder.
     """
 
     names: Mapping[str, str]
     tables: Mapping[str, RunResults]
     judgements: Mapping[str, Judgement]
     settings: stats.Settings
+    attention: Mapping[str, Attention] = field(default_factory=dict)
 
 
 def read_judgement(folder: Path, level: float) -> Judgement:
@@ -102,6 +126,25 @@ def read_judgement(folder: Path, level: float) -> Judgement:
     return Judgement(str(facts["study"]), str(facts["origin"]), preferences, pooled, compared)
 
 
+def read_attention(folder: Path, level: float) -> Attention:
+    """What one edit encoder attends to.
+
+    Args:
+        folder: with attention.json and summary.csv.
+        level: confidence level that its intervals have to have.
+
+    Raises:
+        InputError: a file is missing or incomplete, or the intervals are of another level.
+    """
+    facts = read_json(folder / "attention.json", ("encoder", "patches", "level"))
+    if facts["level"] != level:
+        raise InputError(
+            f"{folder / 'attention.json'} has intervals of level {facts['level']}, the tables of {level}: make it again"
+        )
+    rows, columns = facts["patches"]["editclip"]
+    return Attention(str(facts["encoder"]), (rows, columns), read_numbers(folder / "summary.csv", SUMMARY))
+
+
 def parts(rule: Rule, run: Evidence) -> list[Part]:
     """The comparisons that a rule needs, one or more, all of them found.
 
@@ -112,6 +155,8 @@ def parts(rule: Rule, run: Evidence) -> list[Part]:
         return _scores(rule, run)
     if isinstance(rule, Faster):
         return _seconds(rule, run)
+    if isinstance(rule, Attends):
+        return _attention(rule, _known(run.attention, rule.encoder, "attention of an encoder"))
     judgement = _known(run.judgements, rule.study, "judgements of a study")
     if isinstance(rule, Preferred):
         return _win_rates(rule, judgement, run)
@@ -280,3 +325,17 @@ def _closer_correlations(rule: CorrelatesMore, judgement: Judgement) -> list[Par
             against = f"{label} ({WORDS[question]})" if len(rule.questions) > 1 else label
             found.append(_turned(against, row, 1 if row["metric"] == mine else -1, "votes"))
     return found
+
+
+def _attention(rule: Attends, measured: Attention) -> list[Part]:
+    """How much more of an edit encoder's attention lies inside local edits."""
+    rows = measured.summary[(measured.summary["scope"] == "local") & (measured.summary["head"] == rule.head)]
+    if rows.empty:
+        raise NotTestableError("the benchmark has no local edits")
+    found = {row["reading"]: row for row in rows.to_dict("records")}
+    compared = [(rival, "editclip" if rival == "even" else f"editclip - {rival}") for rival in rule.rivals]
+    parts = []
+    for rival, name in compared:
+        effect, low, high = (float(found[name][key]) for key in ("lift", "low", "high"))
+        parts.append(Part(SPREAD[rival], effect, low, high, int(found[name]["n"])))
+    return parts

@@ -18,6 +18,11 @@ from editclip.report.columns import COLUMNS, column, title
 NO_SCORES = ("runtime_s", "runtime_amortised_s")  # columns with a better direction that no score file has
 BETTER = {name: shown.better for name, shown in COLUMNS.items() if shown.better and name not in NO_SCORES}
 WORDS = {"edit": "edit quality", "preserves": "preservation"}
+SPREAD = {
+    "clip_after": "CLIP's of the image after",
+    "clip_before": "CLIP's of the image before",
+    "even": "attention spread evenly",
+}
 
 
 def _with_direction(metric: str) -> str:
@@ -163,7 +168,31 @@ class CorrelatesMore(_OfVotes):
         return f"{self._of_what} higher than with {listed([column(rival).label for rival in self.rivals])}"
 
 
-Rule = Best | Faster | Preferred | Correlates | CorrelatesMore
+class Attends(Section):
+    """More of an edit encoder's attention lies inside the edit than of what it is compared with, on local edits."""
+
+    kind: Literal["attends"]
+    encoder: Name
+    """the weights of the edit encoder, as the config's section `attention` names them"""
+    head: Literal["last", "mean"]
+    """of the last block: the last head, as in the paper's Figure 3, or the mean over all"""
+    rivals: Annotated[Distinct[Literal["clip_after", "clip_before", "even"]], Field(min_length=1)]
+    """each of which it has to be ahead of: plain CLIP of the image after or before, and attention spread evenly over
+    the image, whose share is the edit's area"""
+
+    null: ClassVar[float] = 0.0
+
+    @property
+    def words(self) -> str:
+        """The rule as a sentence."""
+        head = {"last": "last head", "mean": "mean over heads"}[self.head]
+        return (
+            f"Class token of {self.encoder}, last block, {head}, local edits: more of its attention inside the edit "
+            f"than of {listed([SPREAD[rival] for rival in self.rivals])}"
+        )
+
+
+Rule = Best | Faster | Preferred | Correlates | CorrelatesMore | Attends
 
 
 class Claim(Section):

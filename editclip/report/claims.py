@@ -2,11 +2,13 @@
 
     python -m editclip.report.claims --claims paper/claims.yaml --scope micro --names JSON --table JSON … \
         --bench results/<run>/bench --edits results/<run>/edits/* --scores results/<run>/scores/*/* \
-        --runtime results/<run>/runtime/* --judgements results/<run>/judgements/* --out results/<run>/claims
+        --runtime results/<run>/runtime/* --judgements results/<run>/judgements/* \
+        --attention results/<run>/attention/* --out results/<run>/claims
 
 --table takes what `editclip.report.tables` is told of each table. claims.csv and claims.md have a row a claim:
 "supported" if every interval that it needs lies on its side, "not supported" if at least one lies on the other, else
-"undecided at this n". What the run has no rows, scores or votes for is "not testable here". docs/claims.md says more.
+"undecided at this n". What the run has no rows, scores, votes or attention for is "not testable here". docs/claims.md
+says more.
 """
 
 import argparse
@@ -22,8 +24,8 @@ from editclip.config.claims import Claims
 from editclip.config.section import checked
 from editclip.config.tables import Table
 from editclip.report import render
-from editclip.report.claim_evidence import Evidence, NotTestableError, Part, parts, read_judgement
-from editclip.report.claim_rules import Best, Claim, Faster, listed, read_claims
+from editclip.report.claim_evidence import Evidence, NotTestableError, Part, parts, read_attention, read_judgement
+from editclip.report.claim_rules import Attends, Best, Claim, Faster, listed, read_claims
 from editclip.report.columns import VOTES
 from editclip.report.results import read_results, result_folders
 from editclip.report.trainings import taken_together
@@ -84,6 +86,8 @@ def decide(claim: Claim, run: Evidence, scope: str) -> dict[str, Any]:
     notes = _against(found, rule.null)
     if isinstance(rule, Best):
         notes += _trainings(rule, found, run)
+    elif isinstance(rule, Attends):
+        notes.append("attention over {} × {} patches".format(*run.attention[rule.encoder].patches))
     elif not isinstance(rule, Faster):
         notes.append(VOTES[run.judgements[rule.study].origin])
     weakest = found[0]
@@ -179,6 +183,7 @@ def _arguments() -> argparse.Namespace:
     add("--scores", type=Path, nargs="+", required=True, help="folders <method>/<family> with card.json, seed=<s>.csv")
     add("--runtime", type=Path, nargs="*", default=[], help="folders <method> with runtime.csv")
     add("--judgements", type=Path, nargs="*", default=[], help="folders <study> with judgement.json and its tables")
+    add("--attention", type=Path, nargs="*", default=[], help="folders <encoder> with attention.json and summary.csv")
     return parser.parse_args()
 
 
@@ -204,7 +209,11 @@ def main() -> None:
     judged = [read_judgement(folder, statistics.level) for folder in given.judgements]
     inputs |= {f"judgements of {folder.name}": folder for folder in given.judgements}
     by_study = {judgement.study: judgement for judgement in judged}
-    run = Evidence(section.names, results, by_study, stats.Settings(**statistics.model_dump()))
+    attention = [read_attention(folder, statistics.level) for folder in given.attention]
+    inputs |= {f"attention of {folder.name}": folder for folder in given.attention}
+    by_encoder = {measured.encoder: measured for measured in attention}
+    settings = stats.Settings(**statistics.model_dump())
+    run = Evidence(section.names, results, by_study, settings, by_encoder)
     config = {"claims": section.model_dump(mode="json"), "tables": [table.model_dump(mode="json") for table in tables]}
     facts: dict[str, Any] = {"module": "editclip.report.claims", "force": given.force}
     with stage.output_folder(given.out, config=config, inputs=inputs, **facts) as folder:

@@ -46,11 +46,11 @@ def read_numbers(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return frame
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """A JSON object from a file, with all of `keys`.
 
     Raises:
-        InputError: the file is missing or holds something else.
+        InputError: the file is missing, holds something else or lacks a key.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -60,21 +60,15 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not JSON ({error}): make it again") from error
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a {type(value).__name__}, not an object: make it again")
+    for key in keys:
+        if key not in value:
+            raise InputError(f"{path} lacks {key!r}: make it again")
     return value
 
 
 def read_judgement_facts(folder: Path, keys: Sequence[str]) -> dict[str, Any]:
-    """judgement.json of a study's judgements, with all of `keys`.
-
-    Raises:
-        InputError: the file is missing or lacks a key.
-    """
-    path = folder / "judgement.json"
-    facts = read_json(path)
-    for key in keys:
-        if key not in facts:
-            raise InputError(f"{path} lacks {key!r}: make it again")
-    return facts
+    """judgement.json of a study's judgements, with all of `keys`; see `read_json`."""
+    return read_json(folder / "judgement.json", keys)
 
 
 def read_samples(bench: Path) -> pd.DataFrame:

@@ -16,7 +16,7 @@ SHORT = 12  # hex digits shown of a digest
 # What the folders of a run are of: entries of this section of the config.
 SECTIONS = {"weights": "weights", "tables": "tables", "prepared": "methods", "planned": "methods", "shards": "methods",
             "edits": "methods", "score_shards": "methods", "scores": "methods", "runtime": "methods",
-            "studies": "studies", "votes": "studies", "judgements": "studies"}  # fmt: skip
+            "studies": "studies", "votes": "studies", "judgements": "studies", "attention": "attention"}  # fmt: skip
 STAGES = ("Stage", "Jobs", "Minutes", "Peak memory MiB", "Threads", "Device", "Code")
 
 
@@ -26,8 +26,8 @@ Provenances = Mapping[Path, Mapping[str, Any]]
 def provenances(run: Path, config: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
     """Every provenance.json behind the tables of `run`, by its place in it.
 
-    What a killed job left (dot-folders) is passed over, and so are weights, methods and tables that the config no
-    longer has: their outputs stay in the folder.
+    What a killed job left (dot-folders) is passed over, and so are weights, methods, tables and encoders that the
+    config no longer has: their outputs stay in the folder.
 
     Args:
         run: folder of the run.
@@ -40,7 +40,8 @@ def provenances(run: Path, config: Mapping[str, Any]) -> dict[Path, dict[str, An
     def belongs(path: Path) -> bool:
         kind, *rest = path.parts
         section = SECTIONS.get(kind)
-        return not any(part.startswith(".") for part in path.parts) and (not section or rest[0] in config[section])
+        kept = not section or rest[0] in (config.get(section) or ())
+        return kept and not any(part.startswith(".") for part in path.parts)
 
     places = {path.relative_to(run) for path in run.rglob("provenance.json")}
     places |= {Path("tables", name, "provenance.json") for name in config["tables"]}

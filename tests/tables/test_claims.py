@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from attention_folder import ALIKE, write_attention
 from run_folder import FAMILIES, STATISTICS, TIMED, arguments, planted_table, read
 from scipy.stats import binomtest
 
@@ -19,7 +20,7 @@ from editclip.config.section import checked
 from editclip.data import world_edits
 from editclip.errors import InputError
 from editclip.report import claim_evidence, claims
-from editclip.report.claim_evidence import Evidence, Part, read_judgement
+from editclip.report.claim_evidence import Evidence, Part, read_attention, read_judgement
 from editclip.report.claim_rules import Claim, read_claims
 from editclip.report.claims_table import claims_html
 from editclip.report.columns import HEADLINE
@@ -310,6 +311,59 @@ def test_judgements_of_another_level_are_refused(judgements: Path) -> None:
         read_judgement(judgements, 0.9)
 
 
+ATTENDS = {"kind": "attends", "encoder": "editclip", "head": "last", "rivals": ["clip_after", "even"]}
+
+
+def attended(rule: Mapping[str, Any], results: RunResults, folder: Path) -> dict[str, Any]:
+    """What is said of a claim with a rule, by a run whose encoder's attention lies in a folder."""
+    measured = read_attention(folder, 0.95)
+    run = Evidence(NAMES, {"table1": results}, {}, stats.Settings(**STATISTICS), {measured.encoder: measured})
+    return claims.decide(claim(rule), run, "micro")
+
+
+@pytest.mark.parametrize(
+    ("weights", "verdict", "effect"),
+    [
+        (ALIKE, "supported", 0.25),  # w - 1/4 and w / 2 - 1/8 over CLIP's and evenly spread attention
+        ({"colour_red": 0.75, "add_hat": 0.5}, "undecided at this n", 0.3125),
+        ({"colour_red": 0.125, "add_hat": 0.0}, "not supported", -0.125),
+    ],
+)
+def test_attention_is_decided_on_local_edits_alone(
+    results: RunResults, tmp_path: Path, weights: dict[str, float], verdict: str, effect: float
+) -> None:
+    """The third type, which changes everything, would halve the effect."""
+    found = attended(ATTENDS, results, write_attention(tmp_path, weights | {"to_night": 0.5}))
+    assert (found["verdict"], found["n"], found["bar"]) == (verdict, 4, "above 0")
+    assert found["effect"] == pytest.approx(effect)
+    assert found["note"].endswith("attention over 2 × 2 patches")
+
+
+def test_attention_has_to_be_ahead_of_each_rival_and_of_the_head_that_is_named(
+    results: RunResults, tmp_path: Path
+) -> None:
+    folder = write_attention(tmp_path)
+    assert attended(ATTENDS | {"head": "mean"}, results, folder)["verdict"] == "undecided at this n"
+    summary = pd.read_csv(folder / "summary.csv", keep_default_na=False)
+    behind = (summary["reading"] == "editclip - clip_before") & (summary["scope"] == "local")
+    summary.loc[behind, ["lift", "low", "high"]] = -0.2, -0.3, -0.1
+    summary.to_csv(folder / "summary.csv", index=False)
+    assert attended(ATTENDS, results, folder)["verdict"] == "supported", "which does not ask for it"
+    found = attended(ATTENDS | {"rivals": ["clip_before", "clip_after", "even"]}, results, folder)
+    assert found["verdict"] == "not supported" and found["effect"] == -0.2
+    assert "against it: CLIP's of the image before" in found["note"]
+
+
+def test_attention_that_was_not_measured_is_named(results: RunResults, tmp_path: Path) -> None:
+    folder = write_attention(tmp_path, types=("to_night",))
+    found = attended(ATTENDS, results, folder)
+    assert (found["verdict"], found["note"]) == ("not testable here", "the benchmark has no local edits")
+    found = attended(ATTENDS | {"encoder": "editclp"}, results, folder)
+    assert found["note"] == 'the run has no attention of an encoder editclp (did you mean "editclip"?)'
+    with pytest.raises(InputError, match=r"intervals of level 0\.95, the tables of 0\.9"):
+        read_attention(folder, 0.9)
+
+
 def test_the_judgements_have_the_columns_that_claims_read() -> None:
     assert set(claim_evidence.COEFFICIENTS) <= set(coefficients.COLUMNS)
     assert set(claim_evidence.DIFFERENCES) <= set(coefficients.DIFFERENCES)
@@ -358,6 +412,17 @@ def test_the_stage_writes_a_row_a_claim_and_says_what_it_read(run: Path, judgeme
     assert "0.600 [0.550, 0.650]" in text and "−0.100" in text and "Planted scores of a test." in text
     inputs = json.loads((out / "provenance.json").read_text())["inputs"]
     assert {"claims", "bench", "judgements of exemplar"} <= set(inputs)
+
+
+def test_the_stage_reads_attention(run: Path) -> None:
+    out = made(run, {"attended": declared(ATTENDS)}, "--attention", write_attention(run))
+    found = pd.read_csv(out / "claims.csv").iloc[0]
+    assert (found["verdict"], found["effect"], found["n"]) == ("supported", 0.25, 4)
+    assert found["rule"] == (
+        "Class token of editclip, last block, last head, local edits: more of its attention inside the edit than of "
+        "CLIP's of the image after and attention spread evenly"
+    )
+    assert "attention of editclip" in json.loads((out / "provenance.json").read_text())["inputs"]
 
 
 def test_claims_in_html_stand_under_their_source(run: Path, judgements: Path) -> None:
@@ -427,7 +492,7 @@ def test_the_shipped_claims_speak_of_metrics_families_and_methods_that_exist() -
         assert entry.rule.words and len(entry.text) < 250
         if len(rule.get("families") or []) > 1:
             assert "taken together" in entry.text, name
-    assert kinds == {"best", "faster", "preferred", "correlates", "correlates_more"}
+    assert kinds == {"best", "faster", "preferred", "correlates", "correlates_more", "attends"}
 
 
 def test_every_shipped_claim_has_a_verdict_in_a_run_that_lacks_most(run: Path) -> None:

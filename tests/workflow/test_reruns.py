@@ -92,6 +92,7 @@ def entries_by_output(folder: Path) -> dict[str, list[str]]:
         f"{run}/tree": ["editclip.data.world"],
         f"{run}/bench": ["editclip.data.bench"],
         f"{run}/representation": ["editclip.metrics.representation"],
+        f"{run}/attention/editclip": ["editclip.metrics.attention"],
         f"{run}/lpips_trunks.json": ["editclip.metrics.fetch_trunks"],
         f"{run}/tables/table1": ["editclip.report.tables"],
         f"{run}/table2": ["editclip.report.table2"],

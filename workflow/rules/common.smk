@@ -261,6 +261,11 @@ def scores_of(rows):
     return [f"{RUN}/scores/{name}/{family}" for name in rows for family in FAMILIES]
 
 
+def attention_of(encoders):
+    """The folders of what edit encoders attend to."""
+    return [f"{RUN}/attention/{encoder}" for encoder in encoders]
+
+
 def judgements_of(studies):
     """The folders of what the votes of some studies say."""
     return [f"{RUN}/judgements/{study}" for study in studies]

@@ -86,6 +86,7 @@ RECORDED = {
         for name in NEEDED_WEIGHTS
         if CONFIG.weights[name].source == "train"
     ],
+    **({"attention": attention_of(CONFIG.attention)} if CONFIG.attention else {}),
 }
 OF_TABLES = {
     name: {

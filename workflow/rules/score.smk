@@ -20,7 +20,7 @@ rule lpips_trunks:
 
 # One job scores all edits of one method by all metric families, or those of one shard of a method that has several,
 # which are then gathered; features, and the scores of a family that nothing has changed for, come from the cache.
-# Another job measures what the encoders themselves can tell apart.
+# Other jobs measure what the encoders themselves can tell apart, and what they attend to.
 
 
 rule score:
@@ -132,3 +132,32 @@ if CONFIG.representation:
             "python -m editclip.metrics.representation --triplets {params.triplets:q}"
             " --encoders {params.encoders} --statistics {params.statistics:q}"
             " --threads {threads} --out {output} 2> >(tee {log} >&2)"
+
+
+rule attention:
+    input:
+        bench=f"{RUN}/bench",
+        encoder=lambda wildcards: weights_folder(wildcards.encoder),
+        clip=lambda wildcards: weights_folder(
+            CONFIG.attention[wildcards.encoder].clip
+        ),
+    output:
+        directory(f"{RUN}/attention/{{encoder}}"),
+    log:
+        f"{RUN}/logs/attention/{{encoder}}.log",
+    wildcard_constraints:
+        encoder=only(CONFIG.attention or ()),
+    conda:
+        ENVIRONMENT
+    resources:
+        **asked(),
+    params:
+        clip=lambda wildcards: CONFIG.attention[wildcards.encoder].clip,
+        statistics=as_json(CONFIG.statistics),
+        code=code_digest("editclip.metrics.attention"),
+    message:
+        "Measuring what {wildcards.encoder} attends to"
+    shell:
+        "python -m editclip.metrics.attention --bench {input.bench}"
+        " --encoder {wildcards.encoder}={input.encoder} --clip {params.clip}={input.clip}"
+        " --statistics {params.statistics:q} --threads {threads} --out {output} 2> >(tee {log} >&2)"

@@ -171,6 +171,7 @@ if CONFIG.claims:
             scores=scores_of(BEHIND_ROWS),
             runtime=[f"{RUN}/runtime/{name}" for name in ROWS if name in TIMED],
             judgements=judgements_of(JUDGED),
+            attention=attention_of(CONFIG.attention or ()),
         output:
             directory(f"{RUN}/claims"),
         log:
@@ -189,7 +190,7 @@ if CONFIG.claims:
             "python -m editclip.report.claims --claims {input.claims:q} --scope {params.scope}"
             " --names {params.names:q} --table {params.tables:q} --bench {input.bench} --edits {input.edits}"
             " --scores {input.scores} --runtime {input.runtime} --judgements {input.judgements}"
-            " --out {output} 2> >(tee {log} >&2)"
+            " --attention {input.attention} --out {output} 2> >(tee {log} >&2)"
 
 
 rule publish_studies:
