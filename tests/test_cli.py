@@ -49,6 +49,7 @@ def test_what_reads_configs_and_text_files_imports_no_torch() -> None:
     names = [f"editclip.{part}.{path.stem}" for part in parts for path in modules_of(part)]
     names += ["editclip.cli", "editclip.score", "editclip.metrics.scoring", "editclip.metrics.fetch_trunks"]
     names += ["editclip.editing.edits", "editclip.editing.runtime", "editclip.data.bench", "editclip.data.world"]
+    names += ["editclip.metrics.retrieval"]
     imports = "".join(f"import {name}\n" for name in names)
     script = imports + "import sys\nprint(*{'torch', 'transformers', 'diffusers'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

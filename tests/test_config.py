@@ -59,7 +59,7 @@ def test_every_shipped_config_is_complete(path: Path, tmp_path: Path) -> None:
 
 
 def test_the_shipped_configs_are_short() -> None:
-    assert sum(len(path.read_text().splitlines()) for path in WHOLE_CONFIGS) <= 905
+    assert sum(len(path.read_text().splitlines()) for path in WHOLE_CONFIGS) <= 910
 
 
 @pytest.mark.parametrize("base", ["micro", "smoke"])
@@ -252,6 +252,9 @@ def test_a_missing_or_misspelt_key_is_named(place: tuple[Any, ...]) -> None:
         ({"attention": {"editclip": {"clip": "clp"}}}, ["attention.editclip.clip", '"clp"', 'did you mean "clip"']),
         ({"attention": {"..": {"clip": "clip"}}}, ["attention", ".."]),
         ({"methods": {"ip2p": 3}}, ["methods.ip2p", "3"]),
+        ({"representation": None}, ["config value retrieval", "representation measures, which is null"]),
+        ({"retrieval": {"queries": 0}}, ["retrieval.queries", "0"]),
+        ({"retrieval": {"perplexity": 0.5}}, ["retrieval.perplexity", "0.5"]),
         ({"run": None}, ["run", "None"]),
     ],
     ids=str,
@@ -304,7 +307,7 @@ def test_an_overlay_adds_and_changes_entries(tmp_path: Path) -> None:
 
 def test_encoders_whose_attention_is_measured_are_needed() -> None:
     change = {"weights": {"other": {"like": "editclip"}}, "attention": {"other": {"clip": "clip_matched"}}}
-    bare = merged(loaded(), {"tables": {"table1": {"representation": None}}, "representation": None})
+    bare = merged(loaded(), {"tables": {"table1": {"representation": None}}, "representation": None, "retrieval": None})
     without, config = (checked_config(merged(bare, changed)) for changed in ({}, change))
     assert list(config.attention or ()) == ["editclip", "other"], "an overlay adds one"
     assert set(needed_weights(config)) - set(needed_weights(without)) == {"other", "clip_matched"}
@@ -313,7 +316,8 @@ def test_encoders_whose_attention_is_measured_are_needed() -> None:
 
 def test_a_study_needs_its_methods_even_if_they_are_rows_of_no_table() -> None:
     rows = {"table1": {"rows": ["copy_query"], "reference": None, "bars": [], "study": None}}
-    bare = merged(loaded() | {"studies": {}}, {"tables": rows, "claims": None, "representation": None, "attention": None})
+    without_more = {"tables": rows, "claims": None, "representation": None, "attention": None, "retrieval": None}
+    bare = merged(loaded() | {"studies": {}}, without_more)
     trials = {"share": 0.1, "right": "ground_truth", "wrong": "shuffled-editclip"}
     study = {**STUDY, "methods": ["ip2p", "copy_query"], "catch": trials, "origin": {"source": "none"}}
     without, config = (checked_config(merged(bare, {"studies": studies})) for studies in ({}, {"own": study}))
@@ -395,7 +399,8 @@ def test_weights_that_cannot_be_had_stop_before_any_job(source: dict[str, Any], 
     with pytest.raises(InputError, match=expected):
         check_sources(config)
     rows = {"rows": ["copy_query"], "reference": None, "bars": [], "study": None}
-    unneeded = {"tables": {"table1": rows}, "claims": None, "representation": None, "attention": None}
+    unneeded = {"tables": {"table1": rows}, "claims": None, "representation": None}
+    unneeded |= {"attention": None, "retrieval": None}
     check_sources(checked_config(merged(merged(WHOLE, change) | {"studies": {}}, unneeded)))
     if source["source"] == "hub":
         check_sources(checked_config(merged(merged(WHOLE, change), {"run": {"allow_unpinned": True}})))

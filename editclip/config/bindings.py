@@ -137,9 +137,14 @@ def check_names(config: "Config") -> None:
         config: with its entries bound.
 
     Raises:
-        InputError: a table or a study names an unknown method, a study compares two that share no repetition, or
-            somebody needs weights that are not there.
+        InputError: a table or a study names an unknown method, a study compares two that share no repetition,
+            retrieval lacks what it reads, or somebody needs weights that are not there.
     """
+    if config.retrieval and not config.representation:
+        raise InputError(
+            "config value retrieval: it reads the features that representation measures, which is null; set "
+            "representation, or retrieval to null"
+        )
     for taken in {"table2", "table2_full", "claims"} & set(config.tables):
         raise InputError(f"config value tables.{taken}: results/{taken}.csv is another table; rename this one")
     for table, declared in config.tables.items():

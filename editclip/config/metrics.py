@@ -71,3 +71,14 @@ class Attention(Section):
 
     clip: Name
     """weights of that plain CLIP"""
+
+
+class Retrieval(Section):
+    """Nearest pairs and instructions of edits of the test split, and a map of all of them."""
+
+    queries: Count
+    """edits whose neighbours are shown, the families in turn"""
+    nearest: Count
+    """neighbours shown of each, and the ranks up to which the split is summed up"""
+    perplexity: Annotated[float, Field(ge=1), NUMERIC]
+    """of the map (t-SNE), about how many neighbours of a pair it keeps near; never more than a third of its others"""

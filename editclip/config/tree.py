@@ -9,7 +9,7 @@ from editclip.config.bench import Bench
 from editclip.config.bindings import bound_methods, bound_weights, check_names
 from editclip.config.claims import Claims
 from editclip.config.methods import MethodEntry
-from editclip.config.metrics import Attention, Metrics, Representation
+from editclip.config.metrics import Attention, Metrics, Representation, Retrieval
 from editclip.config.reading import merged, read_whole, with_likes_resolved
 from editclip.config.resources import Resources
 from editclip.config.run import Run, Runtime, Statistics
@@ -46,6 +46,8 @@ class Config(Section):
     """null = not measured"""
     attention: dict[Name, Attention] | None
     """weights of an edit encoder: entry; null = not measured"""
+    retrieval: Retrieval | None
+    """null = not made; needs `representation`, whose features it reads"""
 
 
 def checked_config(values: Mapping[str, Any]) -> Config:

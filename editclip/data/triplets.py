@@ -3,7 +3,7 @@
 The schema is that of timbrooks/instructpix2pix-clip-filtered; a folder of its shards is read as it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from PIL import Image
 from tqdm import tqdm
 
 from editclip.data.images import read_image, squash
-from editclip.data.shards import IMAGES, PROMPTS, find_shards, open_shard
+from editclip.data.shards import EXTRA, IMAGES, PROMPTS, find_shards, open_shard
 from editclip.errors import InputError
 from editclip.storage import atomic_file, cache_folder
 
@@ -40,31 +42,86 @@ def official_split(total: int, validation: int, seed: int) -> tuple[np.ndarray, 
     return order[: total - validation], order[total - validation :]
 
 
-class Triplets:
-    """One split of a folder of triplets.
+class Split:
+    """The texts of one split of a folder of triplets, and its images one by one.
 
     A folder without shards of a test split, as the released one, is tested on its validation rows.
-
-    Decoded images stay in memory when the whole split fits `memory_bytes`; otherwise they are decoded on demand, by a
-    thread pool, from a memory-mapped copy of the shards in the cache.
 
     Args:
         folder: holds `<split>-*.parquet`, itself or in `data/`.
         split: "train", "validation" or "test".
-        resolution: images are squashed to this side.
-        memory_bytes: most memory for decoded images.
         validation: rows held out where the folder has training shards only, as the released dataset.
         split_seed: seed of that `official_split`.
-        threads: decoding threads.
 
     Attributes:
         edit_prompts: instructions, one a row.
         original_prompts: captions of the images before the edit.
         edited_prompts: captions of the images after the edit.
         edit_ids: the program behind each row, None for data that has none.
+        families: the family of each row's edit, None for data that has none.
 
     Raises:
         InputError: no shards, a missing column, an empty prompt cell, or (while decoding) a bad image.
+    """
+
+    def __init__(self, folder: str | Path, split: str, *, validation: int = 1000, split_seed: int = 0) -> None:
+        self._files, rows = _locate(Path(folder), split, validation, split_seed)
+        counts = [open_shard(file, (*PROMPTS, *IMAGES)).metadata.num_rows for file in self._files]
+        self._starts = np.cumsum([0, *counts[:-1]])
+        self._rows = np.arange(sum(counts)) if rows is None else rows
+        texts = self._texts(sum(counts))
+        self.original_prompts, self.edit_prompts, self.edited_prompts = (texts[name] for name in PROMPTS)
+        self.edit_ids, self.families = (texts.get(name) for name in EXTRA)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def pictures(self, indices: Iterable[int]) -> Iterator[tuple[int, Image.Image, Image.Image]]:
+        """Index, image before and image after of single rows, of the size that they have in the shards."""
+        read, table = (-1, -1), pa.table({})
+        for index in sorted(set(indices)):
+            number, row = self._where(int(self._rows[index]))
+            shard = open_shard(self._files[number])
+            group, start = _row_group(shard, row)
+            if read != (number, group):
+                read, table = (number, group), shard.read_row_group(group, columns=list(IMAGES))
+            cells = table.slice(row - start, 1).to_pylist()[0]
+            before, after = (_image(self._files[number], row, name, cells) for name in IMAGES)
+            yield index, before, after
+
+    def _where(self, row: int) -> tuple[int, int]:
+        """File number and row in that file of a row of the whole folder."""
+        file = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return file, row - int(self._starts[file])
+
+    def _texts(self, total: int) -> dict[str, list[str]]:
+        """Text columns of the split, in its order; `edit_id` and `family` only where every shard has them."""
+        columns: dict[str, list[str | None]] = {name: [] for name in (*PROMPTS, *EXTRA)}
+        for file in self._files:
+            shard = open_shard(file)
+            table = shard.read(columns=[name for name in columns if name in shard.schema_arrow.names])
+            for name in table.column_names:
+                values = table.column(name).to_pylist()
+                if None in values:
+                    raise InputError(f"{name} in row {values.index(None)} of {file} is empty: give it a text")
+                columns[name].extend(values)
+        return {name: [str(v[i]) for i in self._rows] for name, v in columns.items() if len(v) == total}
+
+
+class Triplets(Split):
+    """A split whose images are there in batches, at one resolution.
+
+    Decoded images stay in memory when the whole split fits `memory_bytes`; otherwise they are decoded on demand, by a
+    thread pool, from a memory-mapped copy of the shards in the cache.
+
+    Args:
+        folder: see `Split`, as `split`, `validation` and `split_seed`.
+        split: of the folder.
+        resolution: images are squashed to this side.
+        memory_bytes: most memory for decoded images.
+        validation: rows to hold out.
+        split_seed: of them.
+        threads: decoding threads.
     """
 
     def __init__(
@@ -78,21 +135,12 @@ class Triplets:
         split_seed: int = 0,
         threads: int = 4,
     ) -> None:
+        super().__init__(folder, split, validation=validation, split_seed=split_seed)
         self.resolution = resolution
         self._pool = ThreadPoolExecutor(threads)
-        self._files, rows = _locate(Path(folder), split, validation, split_seed)
-        counts = [open_shard(file, (*PROMPTS, *IMAGES)).metadata.num_rows for file in self._files]
-        self._starts = np.cumsum([0, *counts[:-1]])
-        self._rows = np.arange(sum(counts)) if rows is None else rows
-        texts = self._texts(sum(counts))
-        self.original_prompts, self.edit_prompts, self.edited_prompts = (texts[name] for name in PROMPTS)
-        self.edit_ids = texts.get("edit_id")
         size = 2 * 3 * resolution**2 * len(self)
         self._decoded = self._decode_all() if size <= memory_bytes else None
         self._mapped = None if self._decoded is not None else [_memory_map(f) for f in self._files]
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
     def batch(self, indices: Sequence[int]) -> "tuple[torch.Tensor, torch.Tensor]":
         """Images before and after: two uint8 tensors B x 3 x R x R, 0 to 255."""
@@ -106,21 +154,10 @@ class Triplets:
         images = torch.from_numpy(pixels)
         return images[:, 0].contiguous(), images[:, 1].contiguous()
 
-    def _where(self, row: int) -> tuple[int, int]:
-        """File number and row in that file of a row of the whole folder."""
-        file = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return file, row - int(self._starts[file])
-
     def _decode(self, file: Path, row: int, cells: Mapping[str, Any]) -> Pixels:
         """Both images of one row, 2 x 3 x R x R."""
-        pair = []
-        for name in IMAGES:
-            label = f"{name} in row {row} of {file}"
-            data = (cells[name] or {}).get("bytes")
-            if data is None:
-                raise InputError(f"{label} has no image bytes: write the bytes into the shard")
-            pair.append(np.asarray(squash(read_image(data, label), self.resolution)).transpose(2, 0, 1))
-        return np.stack(pair)
+        pair = [squash(_image(file, row, name, cells), self.resolution) for name in IMAGES]
+        return np.stack([np.asarray(image).transpose(2, 0, 1) for image in pair])
 
     def _decode_row(self, index: int) -> Pixels:
         assert self._mapped is not None
@@ -146,18 +183,22 @@ class Triplets:
                     bar.update(len(wanted))
         return decoded
 
-    def _texts(self, total: int) -> dict[str, list[str]]:
-        """Text columns of the split, in its order; `edit_id` only where every shard has it."""
-        columns: dict[str, list[str | None]] = {name: [] for name in (*PROMPTS, "edit_id")}
-        for file in self._files:
-            shard = open_shard(file)
-            table = shard.read(columns=[name for name in columns if name in shard.schema_arrow.names])
-            for name in table.column_names:
-                values = table.column(name).to_pylist()
-                if None in values:
-                    raise InputError(f"{name} in row {values.index(None)} of {file} is empty: give it a text")
-                columns[name].extend(values)
-        return {name: [str(v[i]) for i in self._rows] for name, v in columns.items() if len(v) == total}
+
+def _image(file: Path, row: int, name: str, cells: Mapping[str, Any]) -> Image.Image:
+    """The image in the column `name` of a row of a shard."""
+    label = f"{name} in row {row} of {file}"
+    data = (cells[name] or {}).get("bytes")
+    if data is None:
+        raise InputError(f"{label} has no image bytes: write the bytes into the shard")
+    return read_image(data, label)
+
+
+def _row_group(shard: pq.ParquetFile, row: int) -> tuple[int, int]:
+    """Number and first row of the group of a shard in which a row is."""
+    sizes = [shard.metadata.row_group(i).num_rows for i in range(shard.num_row_groups)]
+    ends = np.cumsum(sizes)
+    group = int(np.searchsorted(ends, row, side="right"))
+    return group, int(ends[group]) - sizes[group]
 
 
 def _locate(folder: Path, split: str, validation: int, seed: int) -> tuple[list[Path], np.ndarray | None]:

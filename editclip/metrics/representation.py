@@ -13,12 +13,14 @@ paper eq. 13) and instructions T (its own text tower):
 - `core_minutes`, `gpu_minutes`: what its own training took, where it was trained here (what it started from took more)
 
 Intervals resample the edits, each with all its pairs. Encoders share the draws, so that their difference has one too.
+
+--out gets representation.csv and the features themselves (`editclip.metrics.encoded`), from which others go on without
+encoding anything again.
 """
 
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from editclip.config.run import Statistics
 from editclip.config.section import checked
 from editclip.data.triplets import Triplets
 from editclip.errors import InputError
+from editclip.metrics.encoded import Features, write_features
 from editclip.model import Clip, EditCLIP
 from editclip.stats import draws, interval
 
@@ -41,14 +44,6 @@ COLUMNS = ("encoder", "measure", "estimate", "low", "high", "n", "chance")
 BATCH = 64
 WEIGHED = 5_000_000  # pairs of edits, times draws, that are held in memory at once (ours)
 Values = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Features:
-    """Edits N×D and distinct instructions T×D of one encoder, float64, at length 1 (an edit of length 0 stays 0)."""
-
-    edits: Values
-    texts: Values
 
 
 def features(name: str, encoder: Clip | EditCLIP, triplets: Triplets, texts: Sequence[str]) -> Features:
@@ -185,7 +180,7 @@ def training_minutes(encoder: str, weights: Path) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Write representation.csv."""
+    """Write representation.csv and the features."""
     parser = stage.parser(__doc__)
     parser.add_argument("--triplets", type=Path, required=True, help="folder of triplets; its test split is read")
     parser.add_argument(
@@ -214,6 +209,7 @@ def main() -> None:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
+        write_features(folder, found, texts.tolist())
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from editclip.data.triplets import Triplets, official_split
+from editclip.data.triplets import Split, Triplets, official_split
 from editclip.errors import InputError
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -101,10 +101,23 @@ def test_a_test_split_is_read_where_there_is_one(folder):
     assert len(Triplets(folder, "train", 4)) == 9 and len(Triplets(folder, "validation", 4)) == 2
 
 
-def test_edit_ids(tmp_path):
+def test_edit_ids_and_families(tmp_path):
     for name in ("train-0", "validation-0"):
-        shard(tmp_path / f"{name}.parquet", 2, edit_id=pa.array(["a", "b"]))
-    assert Triplets(tmp_path, "train", 4).edit_ids == ["a", "b"]
+        shard(tmp_path / f"{name}.parquet", 2, edit_id=pa.array(["a", "b"]), family=pa.array(["size", "style"]))
+    train = Triplets(tmp_path, "train", 4)
+    assert train.edit_ids == ["a", "b"] and train.families == ["size", "style"]
+    shard(tmp_path / "train-1.parquet", 1, edit_id=pa.array(["a"]))
+    split = Split(tmp_path, "train")
+    assert split.edit_ids == ["a", "b", "a"] and split.families is None, "not every shard has them"
+
+
+def test_single_pictures_are_as_they_are_in_the_shards(folder):
+    split = Split(folder, "train")  # shards of five and four rows, in groups of three
+    found = list(split.pictures([8, 0, 5, 4, 0]))
+    assert [index for index, *_ in found] == [0, 4, 5, 8]
+    for index, before, after in found:
+        assert before.size == (8 + (index % 5) % 3, 6) and after.size == (8, 8)
+        assert before.getpixel((0, 0)) == (index, 0, 0) and after.getpixel((0, 0)) == (index,) * 3
 
 
 @pytest.mark.parametrize(

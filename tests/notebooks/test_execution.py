@@ -14,6 +14,7 @@ import pytest
 import run_folder
 import yaml
 from PIL import Image
+from planted_retrieval import write_planted
 from run_folder import LOSS, make_table, planted_table, write_record, write_run
 
 from editclip.errors import InputError
@@ -67,6 +68,7 @@ def planted(folder: Path) -> Path:
     write_run(folder)
     table = planted_table()
     write_record(folder, table)
+    write_planted(folder)
     make_table(folder, table, folder / "tables" / "table1")
     return folder
 

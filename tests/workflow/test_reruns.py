@@ -93,6 +93,7 @@ def entries_by_output(folder: Path) -> dict[str, list[str]]:
         f"{run}/bench": ["editclip.data.bench"],
         f"{run}/representation": ["editclip.metrics.representation"],
         f"{run}/attention/editclip": ["editclip.metrics.attention"],
+        f"{run}/retrieval": ["editclip.metrics.retrieval"],
         f"{run}/lpips_trunks.json": ["editclip.metrics.fetch_trunks"],
         f"{run}/tables/table1": ["editclip.report.tables"],
         f"{run}/table2": ["editclip.report.table2"],

@@ -87,6 +87,7 @@ RECORDED = {
         if CONFIG.weights[name].source == "train"
     ],
     **({"attention": attention_of(CONFIG.attention)} if CONFIG.attention else {}),
+    **({"retrieval": [f"{RUN}/retrieval"]} if CONFIG.retrieval else {}),
 }
 OF_TABLES = {
     name: {

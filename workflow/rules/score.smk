@@ -20,7 +20,8 @@ rule lpips_trunks:
 
 # One job scores all edits of one method by all metric families, or those of one shard of a method that has several,
 # which are then gathered; features, and the scores of a family that nothing has changed for, come from the cache.
-# Other jobs measure what the encoders themselves can tell apart, and what they attend to.
+# Other jobs measure what the encoders themselves can tell apart, and what they attend to; what is nearest to what comes out
+# of the features of the first.
 
 
 rule score:
@@ -138,9 +139,7 @@ rule attention:
     input:
         bench=f"{RUN}/bench",
         encoder=lambda wildcards: weights_folder(wildcards.encoder),
-        clip=lambda wildcards: weights_folder(
-            CONFIG.attention[wildcards.encoder].clip
-        ),
+        clip=lambda wildcards: weights_folder(CONFIG.attention[wildcards.encoder].clip),
     output:
         directory(f"{RUN}/attention/{{encoder}}"),
     log:
@@ -161,3 +160,29 @@ rule attention:
         "python -m editclip.metrics.attention --bench {input.bench}"
         " --encoder {wildcards.encoder}={input.encoder} --clip {params.clip}={input.clip}"
         " --statistics {params.statistics:q} --threads {threads} --out {output} 2> >(tee {log} >&2)"
+
+
+if CONFIG.retrieval:
+
+    rule retrieval:
+        input:
+            triplets=TRIPLETS_INPUT,
+            representation=f"{RUN}/representation",
+        output:
+            directory(f"{RUN}/retrieval"),
+        log:
+            f"{RUN}/logs/retrieval.log",
+        localrule: True
+        conda:
+            ENVIRONMENT
+        params:
+            triplets=lambda wildcards: TRIPLETS,
+            config=as_json(CONFIG.retrieval),
+            statistics=as_json(CONFIG.statistics),
+            code=code_digest("editclip.metrics.retrieval"),
+        message:
+            "Looking up the nearest edits and instructions"
+        shell:
+            "python -m editclip.metrics.retrieval --triplets {params.triplets:q}"
+            " --representation {input.representation} --config {params.config:q}"
+            " --statistics {params.statistics:q} --threads {threads} --out {output} 2> >(tee {log} >&2)"
