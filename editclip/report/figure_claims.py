@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pandas as pd
+
 from editclip.report.claims import COLUMNS
 from editclip.report.claims_table import table_html
 from editclip.report.files import read_record, read_table
@@ -20,6 +22,11 @@ def names(text: str, source: str) -> bool:
     return any(number in re.findall(r"\d+(?:\.\d+)*", part) for part in parts)
 
 
+def named_claims(claims: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The rows of claims.csv whose source names a figure or table, see `names`."""
+    return claims[[names(text, source) for text in claims["source"]]]
+
+
 def claims_of_figure(run: Path, source: str) -> str:
     """The claims whose source names a figure, as an HTML table; "" if none does or the run was held against none.
 
@@ -33,6 +40,5 @@ def claims_of_figure(run: Path, source: str) -> str:
     if not read_record(run).get("claims"):
         return ""
     path = run / "claims" / "claims.csv"
-    claims = read_table(path, COLUMNS)
-    mine = claims[[names(text, source) for text in claims["source"]]]
+    mine = named_claims(read_table(path, COLUMNS), source)
     return table_html(mine, path) if len(mine) else ""

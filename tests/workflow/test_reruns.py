@@ -41,11 +41,10 @@ OF_METHODS = {
     "instamanip": "instamanip.training",
 }
 TABLES = read_config(ROOT / SMOKE).tables
-LACKED = {"attention", "retrieval"}  # parts of a run that the smoke run has not
 NOTEBOOKS = {  # that it renders: the modules that they import
     path.stem: imported_modules(path)
     for path in (ROOT / "notebooks").glob("*.ipynb")
-    if declaration(path).table in (None, *TABLES) and not LACKED & set(declaration(path).reads)
+    if declaration(path).table in (None, *TABLES)
 }
 
 

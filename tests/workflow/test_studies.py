@@ -52,7 +52,7 @@ def test_where_nobody_has_voted_there_is_no_table2_and_claims_do_without(smoke: 
     drawn = set(re.findall(r"Drawing the comparisons of the study (\w+)", printed))
     assert drawn == set(studies)
     assert not re.search("/votes/|/judgements/|editclip.report.table2|results/table2", printed)
-    assert re.search(r"editclip.report.claims .* --judgements +--out results/unvoted/claims", printed)
+    assert re.search(r"editclip.report.claims .* --judgements +--attention .* --out results/unvoted/claims", printed)
     bare = overlay(own, studies=studies, tables={"table1": {"study": None}}, claims=None)
     without = smoke.snakemake("-n", "--configfile", SMOKE, bare)
     assert not re.search("results/claims|Publishing Table", without.stdout + without.stderr)
