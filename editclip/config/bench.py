@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from editclip.config.section import Count, Name, Section, Text
+from editclip.config.section import Count, Name, Section, Text, Whole
 
 
 class BenchSettings(Section):
@@ -30,7 +30,9 @@ class WorldTree(Section):
     resolution: Count
     """side of the images in pixels"""
     types: Count
-    """edit types, over all families of edits"""
+    """edit types, over all families of edits but `multi`"""
+    multi_edits: Whole
+    """edit types of the family `multi`, three parts each, for tables that name it; no other type changes with them"""
     exemplars: Count
     """per edit type"""
     queries: Count
@@ -42,7 +44,9 @@ class WorldBench(BenchSettings):
 
     source: Literal["world"]
     types: Count
-    """edit types, over all families of edits"""
+    """edit types, over all families of edits but `multi`"""
+    multi_edits: Whole
+    """edit types of the family `multi`, three parts each, for tables that name it; no other type changes with them"""
     exemplars: Count
     """per edit type"""
     queries: Count

@@ -4,11 +4,12 @@ Made from any tree in TOP-Bench's layout (`editclip.data.tree`): every train pai
 type, as TOP-Bench-X does (EditCLIP, section 4.1). Every image is squashed once to R x R.
 """
 
+import contextlib
 import csv
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,8 +21,20 @@ from tqdm import tqdm
 from editclip import stage
 from editclip.config.bench import BenchSettings
 from editclip.config.section import checked
+from editclip.data.families import USUAL, Families, chosen
 from editclip.data.images import read_image, squash
-from editclip.data.tree import EditType, Item, Texts, Tree, clashes, compare_top_bench_x, counts, iter_files, scan
+from editclip.data.tree import (
+    EditType,
+    Item,
+    Texts,
+    Tree,
+    are_instructions,
+    clashes,
+    compare_top_bench_x,
+    counts,
+    iter_files,
+    scan,
+)
 from editclip.errors import InputError
 from editclip.storage import atomic_file, digest, write_json
 
@@ -34,7 +47,10 @@ OPTIONAL_FILES = ("ground_truth", "edit_mask")
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of the manifest; image fields are paths relative to the bench folder."""
+    """One row of the manifest; image fields are paths relative to the bench folder.
+
+    `instructions` are those of the edit's parts, in turn: several of one that is made of several, else the instruction.
+    """
 
     sample_id: str
     group: str
@@ -46,6 +62,7 @@ class Sample:
     exemplar_after: str
     query: str
     instruction: str | None
+    instructions: tuple[str, ...] | None
     caption_before: str | None
     caption_after: str | None
     text_origin: str | None
@@ -54,24 +71,39 @@ class Sample:
 
 
 COLUMNS = tuple(f.name for f in fields(Sample))
+OF_OLD = tuple(name for name in COLUMNS if name != "instructions")  # the columns of manifests without that one
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A benchmark on disk."""
+    """A benchmark on disk, or the samples of some families of it.
+
+    Attributes:
+        folder: where it is.
+        name: enters every noise seed.
+        resolution: side of its frames in pixels.
+        digest: of the whole manifest.
+        samples: those wanted, in the manifest's order.
+        left_out: the others.
+    """
 
     folder: Path
     name: str
     resolution: int
     digest: str
     samples: tuple[Sample, ...]
+    left_out: tuple[Sample, ...] = ()
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Bench":
+    def load(cls, folder: str | Path, parts: Sequence[Families] = USUAL) -> "Bench":
         """Read and check a bench folder.
 
+        Args:
+            folder: the folder.
+            parts: which families are wanted, see `editclip.data.families`.
+
         Raises:
-            InputError: a file is missing, or a row of the manifest is not right.
+            InputError: a file is missing, a row of the manifest is not right, or there are no samples as wanted.
         """
         folder = Path(folder)
         for name in ("bench.json", "manifest.csv"):
@@ -80,10 +112,17 @@ class Bench:
         facts = json.loads((folder / "bench.json").read_text(encoding="utf-8"))
         with open(folder / "manifest.csv", newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
+            if tuple(reader.fieldnames or ()) not in (COLUMNS, OF_OLD):
                 raise InputError(f"{folder / 'manifest.csv'} must have the columns {', '.join(COLUMNS)}")
             samples = tuple(_sample(folder, number, row) for number, row in enumerate(reader, 2))
-        return cls(folder, facts["name"], facts["resolution"], facts["digest"], samples)
+        wanted = chosen([sample.family or "" for sample in samples], parts, f"the benchmark {folder}")
+        mine, others = (tuple(s for s, w in zip(samples, wanted, strict=True) if w == kept) for kept in (True, False))
+        return cls(folder, facts["name"], facts["resolution"], facts["digest"], mine, others)
+
+    @property
+    def whole(self) -> tuple[Sample, ...]:
+        """All samples, also of families that are not wanted."""
+        return self.samples + self.left_out
 
     def path(self, relative: str) -> Path:
         """The file behind an image field."""
@@ -103,16 +142,26 @@ class Bench:
 def _sample(folder: Path, line: int, row: Mapping[str, str]) -> Sample:
     where = f"line {line} of {folder / 'manifest.csv'}"
     if None in row or None in row.values():
-        raise InputError(f"{where} does not have {len(COLUMNS)} cells")
-    optional = {f.name for f in fields(Sample) if f.type == (str | None)}
-    for name in COLUMNS:
-        if not row[name] and name not in optional:
+        raise InputError(f"{where} does not have {len(row.keys() - {None})} cells")
+    needed = [f.name for f in fields(Sample) if f.type is str]
+    for name in needed:
+        if not row[name]:
             raise InputError(f"{where} has no {name}")
     for name in (*FILES, *OPTIONAL_FILES):
         if row[name] and not (folder / row[name]).is_file():
             raise InputError(f"{where}: {name} {row[name]} does not exist")
-    cells: dict[str, Any] = {name: row[name] or None for name in COLUMNS}
-    return Sample(**cells)
+    cells: dict[str, Any] = {name: row.get(name) or None for name in COLUMNS}
+    return Sample(**cells | {"instructions": _instructions(where, cells["instructions"], cells["instruction"])})
+
+
+def _instructions(where: str, cell: str | None, instruction: str | None) -> tuple[str, ...] | None:
+    """The instructions of a row; those of a manifest that knows none are the one instruction."""
+    if cell is None:
+        return (instruction,) if instruction else None
+    with contextlib.suppress(json.JSONDecodeError):
+        if are_instructions(found := json.loads(cell)):
+            return tuple(found)
+    raise InputError(f'{where}: instructions {cell!r} is no JSON list of texts, such as ["make it red", "add a star"]')
 
 
 def build(root: Path, config: Mapping[str, Any], folder: Path, threads: int, texts: Path | None = None) -> None:
@@ -140,13 +189,18 @@ def build(root: Path, config: Mapping[str, Any], folder: Path, threads: int, tex
     totals = counts(tree.types) | {"skipped_incomplete": len(tree.skipped), "unchanged": unchanged}
     if config["expect"] is not None:
         compare_top_bench_x(tree.types, config["strict"])
-    rows = [[getattr(s, name) or "" for name in COLUMNS] for s in samples]
+    rows = [[_cell(getattr(s, name)) for name in COLUMNS] for s in samples]
     with open(folder / "manifest.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
     name = config.get("name") or root.resolve().name
     facts = {"name": name, "resolution": config["resolution"]}
     # frames are named by their pixels, so the manifest's rows stand for them too
     write_json(folder / "bench.json", {**facts, "digest": digest(facts, rows), "counts": totals})
+
+
+def _cell(value: str | tuple[str, ...] | None) -> str:
+    """A field as the manifest has it."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, tuple) else value or ""
 
 
 def _frames(tree: Tree, folder: Path, resolution: int, max_pixels: int, threads: int) -> dict[Path, str]:

@@ -7,15 +7,16 @@ differs from its type's.
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from editclip import stage
-from editclip.data.tree import TEXTS, Texts, scan
+from editclip.data.tree import INSTRUCTIONS, TEXTS, Texts, scan
 from editclip.errors import InputError
 
 MODULE = "editclip.data.bench_texts"
 
 
-def template(root: Path) -> Iterator[dict[str, str]]:
+def template(root: Path) -> Iterator[dict[str, Any]]:
     """Rows in the order of the tree; the origin of unfilled ones is "human".
 
     Raises:
@@ -27,9 +28,12 @@ def template(root: Path) -> Iterator[dict[str, str]]:
         raise InputError(f"the benchmark {root} has {len(tree.problems)} problems: " + "; ".join(tree.problems))
     for edit_type in tree.types:
         for query in ("", *(item.id for item in edit_type.queries)):
-            row = {"group": edit_type.group, "type": edit_type.name} | ({"query": query} if query else {})
+            row: dict[str, Any] = {"group": edit_type.group, "type": edit_type.name} | (
+                {"query": query} if query else {}
+            )
             given = texts.row(edit_type.group, edit_type.name, query)
             fields = {name: given.get(name, "") for name in TEXTS}
+            fields |= {name: given[name] for name in (INSTRUCTIONS,) if name in given}
             yield {**row, **fields, "origin": given.get("origin", "human")}
 
 

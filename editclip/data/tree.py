@@ -19,7 +19,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 SIDES = ("0", "1", "mask")
 TEXTS = ("instruction", "caption_before", "caption_after")
 ORIGINS = ("benchmark", "human", "vlm")
-TEXT_KEYS = {"group", "type", "query", *TEXTS, "origin", "family"}
+INSTRUCTIONS = "instructions"  # a list: those of the parts of an edit that is made of several
+TEXT_KEYS = {"group", "type", "query", *TEXTS, INSTRUCTIONS, "origin", "family"}
 
 
 # TOP-Bench-X: EditCLIP gives the totals and the range per type; that it is 25 types follows from them and TOP-Bench.
@@ -121,12 +122,17 @@ def _complete(tree: Tree, folder: Path, item: Item, needed: tuple[str, ...], ski
     return not missing
 
 
+def are_instructions(value: Any) -> bool:
+    """Whether a value is a list of texts, at least one, none of them empty."""
+    return isinstance(value, list) and bool(value) and all(isinstance(text, str) and text for text in value)
+
+
 class Texts:
     """The rows of `texts.jsonl`: a query's own fields come before its type's defaults."""
 
     def __init__(self, tree: Tree, path: Path | None = None) -> None:
         """Read `path`, or the file at the tree's root if there is one; add what is wrong with it to `tree.problems`."""
-        self._rows: dict[tuple[str, str, str], dict[str, str]] = {}
+        self._rows: dict[tuple[str, str, str], dict[str, Any]] = {}
         path = path or tree.root / "texts.jsonl"
         if not path.is_file():
             return
@@ -144,8 +150,10 @@ class Texts:
         Raises:
             ValueError: it is not right; the message is a clause that follows the line's number.
         """
-        if not isinstance(row, dict) or not all(isinstance(v, str) for v in row.values()):
+        if not isinstance(row, dict) or not all(isinstance(v, str) or k == INSTRUCTIONS for k, v in row.items()):
             raise ValueError("is not a JSON object of texts")
+        if INSTRUCTIONS in row and not are_instructions(row[INSTRUCTIONS]):
+            raise ValueError(f"has the instructions {row[INSTRUCTIONS]!r}: write a list of one text or more")
         row = {"type" if key == "edit_type" else key: value for key, value in row.items()}
         if unknown := sorted(row.keys() - TEXT_KEYS):
             raise ValueError(f"has the unknown key {unknown[0]} (known: {', '.join(sorted(TEXT_KEYS))})")
@@ -159,16 +167,18 @@ class Texts:
             raise ValueError(f"repeats the texts of {'/'.join(filter(None, (*key, query)))}")
         self._rows[(*key, query)] = row
 
-    def row(self, group: str, edit_type: str, query: str) -> Mapping[str, str]:
+    def row(self, group: str, edit_type: str, query: str) -> Mapping[str, Any]:
         """The row of a query, or of its type where `query` is ""; empty where there is none."""
         return self._rows.get((group, edit_type, query), {})
 
-    def __call__(self, group: str, edit_type: str, query: str) -> dict[str, str]:
-        """Texts, origin and family of a query; "" where there is none."""
+    def __call__(self, group: str, edit_type: str, query: str) -> dict[str, Any]:
+        """Texts, instructions (a tuple), origin and family of a query; "" where there is none."""
         rows = [self.row(group, edit_type, q) for q in (query, "")]
         fields = {name: next((r[name] for r in rows if r.get(name)), "") for name in (*TEXTS, "family")}
+        told = [r.get(INSTRUCTIONS) or [r["instruction"]] for r in rows if r.get(INSTRUCTIONS) or r.get("instruction")]
         given = [r for r in rows if any(r.get(name) for name in TEXTS)]
-        return {**fields, "text_origin": given[0]["origin"] if given else ""}
+        origin = given[0]["origin"] if given else ""
+        return {**fields, INSTRUCTIONS: tuple(told[0]) if told else "", "text_origin": origin}
 
 
 def _type_key(row: Mapping[str, str], known: Mapping[tuple[str, str], set[str]]) -> tuple[str, str]:

@@ -26,8 +26,10 @@ from editclip import stage
 from editclip.config.bench import WorldTree
 from editclip.config.section import checked
 from editclip.config.triplets import WorldSizes
+from editclip.data.families import MULTI
 from editclip.data.shards import read_images, write_split
 from editclip.data.world_edits import Edit, programs
+from editclip.data.world_multi import multi_types
 from editclip.data.world_pairs import Pair, draw_pair, png
 from editclip.errors import InputError
 
@@ -51,7 +53,7 @@ TYPES = (  # families of the benchmark's edit types, in the order in which they 
     *("colour", "style", "background", "replacement", "addition"),
     *("removal", "compound", "texture", "size", "deformation"),
 )
-GROUPS = {"style": "02", "background": "03", "compound": "03"}  # every other family is "01", local edits
+GROUPS = {"style": "02", "background": "03", "compound": "03", MULTI: "04"}  # all others are "01", local edits
 
 
 def _triplet(
@@ -125,16 +127,18 @@ def bench_pairs(config: Mapping[str, Any], seed: int, excluded: Set[str]) -> Ite
     """Every pair of a benchmark: its side ("train" or "test"), its id, and the pair itself.
 
     Args:
-        config: section `bench`: `types`, and per type `exemplars` (train pairs) and `queries` (test pairs).
+        config: section `bench`: `types`, `multi_edits` (types of `MULTI`, which come last and leave the others as they
+            are), and per type `exemplars` (train pairs) and `queries` (test pairs).
         seed: draws the edit types and their scenes.
         excluded: pixel digests that no image may have.
     """
     used = set(excluded)
     edits = bench_types(random.Random(f"{seed}-types"), config["types"])
+    edits += multi_types(random.Random(f"{seed}-multi"), config["multi_edits"])
     for edit in tqdm(edits, desc="edit types", unit="type"):
         rng = random.Random(f"{seed}-bench-{edit.id}")
         for number in range(config["exemplars"] + config["queries"]):
-            unseen = True if number % 2 else None
+            unseen = True if number % 2 and edit.family != MULTI else None  # of which training has seen none at all
             pair = draw_pair(rng, edit, "bench", config["resolution"], unseen=unseen, excluded=used)
             used.update((pair.before.digest, *pair.digests))
             yield "train" if number < config["exemplars"] else "test", f"{number:02d}", pair
@@ -160,12 +164,13 @@ def _write_pair(folder: Path, name: str, pair: Pair) -> None:
         (folder / f"{name}_mask.png").write_bytes(png(pair.mask.astype(np.uint8) * 255))
 
 
-def _text(group: str, pair: Pair, query: str) -> dict[str, str]:
+def _text(group: str, pair: Pair, query: str) -> dict[str, Any]:
     return {
         "group": group,
         "type": pair.edit.id,
         "query": query,
         "instruction": pair.edit.wordings[0],
+        "instructions": pair.edit.instructions,
         "caption_before": pair.before.caption,
         "caption_after": pair.after.caption,
         "origin": "benchmark",

@@ -98,6 +98,7 @@ class Edit:
         wordings: instructions that mean it; the first is the benchmark's.
         apply: the edited scene, or None where the program does not fit the scene.
         wants: attributes that the first thing of a fitting scene has.
+        parts: the programs that it is made of, in this order; none of a simple one.
     """
 
     id: str
@@ -105,6 +106,12 @@ class Edit:
     wordings: tuple[str, ...]
     apply: Callable[[Scene], Scene | None]
     wants: Mapping[str, str] = field(default_factory=dict)
+    parts: tuple["Edit", ...] = ()
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """The benchmark's wording of each part, or of the whole where it has none."""
+        return tuple(part.wordings[0] for part in self.parts) or self.wordings[:1]
 
     def unseen(self, scene: Scene) -> bool:
         """Whether `scene` holds a thing (shape and colour) that training never shows under this program."""
@@ -147,16 +154,21 @@ def _change_scene(**changes: Any) -> Callable[[Scene], Scene | None]:
     return lambda scene: replace(scene, **changes)
 
 
-def _both(first: Edit, second: Edit) -> Edit:
-    """The compound of two programs, in this order."""
+def together(family: str, *parts: Edit) -> Edit:
+    """The program of a family that is several programs, one after the other: none of which may do nothing."""
 
     def apply(scene: Scene) -> Scene | None:
-        middle = first.apply(scene)
-        after = middle and second.apply(middle)
-        return after if after not in (None, middle) and middle != scene else None
+        for part in parts:
+            after = part.apply(scene)
+            if after is None or after == scene:
+                return None
+            scene = after
+        return scene
 
-    wordings = tuple(f"{a} and {b}" for a, b in zip(first.wordings, second.wordings, strict=True))
-    return Edit(f"{first.id}_and_{second.id}", "compound", wordings, apply, first.wants)
+    said = zip(*(part.wordings for part in parts), strict=True)
+    wordings = tuple(f"{', '.join(earlier)} and {last}" for *earlier, last in said)
+    wants = next((part.wants for part in parts if part.wants), {})
+    return Edit("_and_".join(part.id for part in parts), family, wordings, apply, wants, parts)
 
 
 def _fill(templates: tuple[str, ...], *words: str) -> tuple[str, ...]:
@@ -197,6 +209,10 @@ def _style(name: str) -> Edit:
     return Edit(f"style_{name}", "style", _LOOKS[name], _change_scene(style=name))
 
 
+def _compound(first: Edit, second: Edit) -> Edit:
+    return together("compound", first, second)
+
+
 def _compounds() -> list[Edit]:
     """Pairs of programs, spread evenly over the vocabulary by fixed strides."""
     colours, backgrounds, styles = tuple(COLOURS), tuple(BACKGROUNDS), tuple(STYLES)
@@ -204,12 +220,12 @@ def _compounds() -> list[Edit]:
     for i, shape in enumerate(SHAPES):
         other, colour = SHAPES[(i + 4) % len(SHAPES)], colours[(3 * i + 1) % len(colours)]
         background = _background(backgrounds[(5 * i + 2) % len(backgrounds)])
-        edits.append(_both(_colour(shape, colour), background))
-        edits.append(_both(_removal("shape", shape), _background(backgrounds[i % len(backgrounds)])))
-        edits.append(_both(_replacement(shape, other), _colour(other, colours[(3 * i + 4) % len(colours)])))
-        edits.append(_both(_colour(shape, colours[(3 * i + 6) % len(colours)]), _style(styles[i])))
+        edits.append(_compound(_colour(shape, colour), background))
+        edits.append(_compound(_removal("shape", shape), _background(backgrounds[i % len(backgrounds)])))
+        edits.append(_compound(_replacement(shape, other), _colour(other, colours[(3 * i + 4) % len(colours)])))
+        edits.append(_compound(_colour(shape, colours[(3 * i + 6) % len(colours)]), _style(styles[i])))
     for i, style in enumerate(styles):
-        edits.append(_both(_background(backgrounds[(3 * i + 1) % len(backgrounds)]), _style(style)))
+        edits.append(_compound(_background(backgrounds[(3 * i + 1) % len(backgrounds)]), _style(style)))
     return edits
 
 

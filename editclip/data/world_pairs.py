@@ -3,13 +3,14 @@
 import hashlib
 import io
 import random
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from editclip.data.families import MULTI
 from editclip.data.world_edits import Edit
 from editclip.data.world_render import render
 from editclip.data.world_scene import Scene, random_scene
@@ -43,15 +44,33 @@ class Pair:
     @property
     def visible(self) -> bool:
         """Whether a viewer would notice the edit."""
-        before, after = (p.astype(np.int16) for p in self.pixels)
-        changed = np.abs(before - after).max(-1) > VISIBLE_LEVELS
-        return bool(changed.mean() >= VISIBLE_SHARE)
+        return differ(*self.pixels)
+
+    @property
+    def shows_every_part(self) -> bool:
+        """Whether a viewer would notice if any part of the edit had been left out: none undoes or hides another."""
+        without = (_without(self.before, self.edit.parts, left_out) for left_out in self.edit.parts)
+        return all(differ(render(scene, len(self.pixels[1])), self.pixels[1]) for scene in without)
 
     @property
     def digests(self) -> tuple[str, str]:
         """Digests of the pixels before and after."""
         first, second = (hashlib.sha256(p.tobytes()).hexdigest() for p in self.pixels)
         return first, second
+
+
+def differ(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Whether a viewer would tell two images of R x R x 3 pixels apart."""
+    changed = np.abs(one.astype(np.int16) - other.astype(np.int16)).max(-1) > VISIBLE_LEVELS
+    return bool(changed.mean() >= VISIBLE_SHARE)
+
+
+def _without(scene: Scene, parts: Sequence[Edit], left_out: Edit) -> Scene:
+    """The scene after all parts but one; what cannot be done without that one is not done either."""
+    for part in parts:
+        if part is not left_out:
+            scene = part.apply(scene) or scene
+    return scene
 
 
 def pool(scene: Scene) -> str:
@@ -69,7 +88,7 @@ def draw_pair(
     unseen: bool | None,
     excluded: Set[str] = frozenset(),
 ) -> Pair:
-    """A random pair of this program with both scenes in one pool.
+    """A random pair of this program with both scenes in one pool. Of one of the family `MULTI`, every part shows.
 
     Args:
         rng: draws the scenes.
@@ -94,7 +113,7 @@ def draw_pair(
         if before.digest in excluded:
             continue
         pair = Pair(edit, before, after, (render(before, resolution), render(after, resolution)))
-        if pair.visible and excluded.isdisjoint(pair.digests):
+        if pair.visible and (edit.family != MULTI or pair.shows_every_part) and excluded.isdisjoint(pair.digests):
             return pair
     raise InputError(f"the world has no further {pool_name} scene for {edit.id}: ask for fewer pairs")
 
