@@ -67,6 +67,7 @@ class EditRequest:
         seed: seeds *all* noise of this image, through a generator of its own on the CPU; in a request to plan, which
             serves all repetitions, that of the plan: it differs between samples, not between repetitions.
         planned: what `Planner.plan` returned for this sample, on the CPU; empty without that stage.
+        instructions: the edit in words, part by part in turn; of an edit of one part its instruction alone.
     """
 
     query: Image
@@ -78,6 +79,7 @@ class EditRequest:
     ground_truth: Image | None
     seed: int
     planned: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    instructions: tuple[str, ...] | None = None
 
     def require(self, name: str) -> Any:
         """The field `name`, which the method cannot do without.

@@ -21,7 +21,7 @@ from editclip.errors import InputError, nearest
 ROOT = Path(__file__).resolve().parent.parent.parent
 OWN_METHOD = "editclip.method"
 CONDITIONINGS = ("text", "exemplar", "none")
-NEEDS = ("exemplar", "instruction", "caption_before", "caption_after", "ground_truth")
+NEEDS = ("exemplar", "instruction", "instructions", "caption_before", "caption_after", "ground_truth")
 # In the order in which a sample passes them, each with what it calls the loaded method with.
 STAGES = {"prepare": "exemplar", "plan": "request", "edit": "requests"}
 

@@ -86,6 +86,7 @@ def _asked(loaded: Mapping[str, Any], card: Card, resolution: int) -> Trial:
     for number in range(4):
         given: dict[str, Any] = {
             "instruction": texts[number % 2],
+            "instructions": (texts[number % 2], "make it night"),
             "caption_before": "a red circle",
             "caption_after": "a blue circle in snow",
             "ground_truth": _picture(resolution, 200 + number),

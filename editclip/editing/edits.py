@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from editclip import stage
+from editclip.data import families
 from editclip.data.bench import Bench
 from editclip.editing import Editor, EditRequest
 from editclip.editing.cards import STAGES, parse_method
@@ -185,6 +186,7 @@ def _arguments() -> argparse.Namespace:
     for name in (*STAGES, "gather"):
         command = commands.add_parser(name, parents=[stage.parser(None)], conflict_handler="resolve")
         command.add_argument("--bench", type=Path, required=True, help="folder with manifest.csv and frames")
+        families.add_argument(command)
         if name == "gather":
             command.add_argument("--shards", type=Path, nargs="+", required=True, help="folders written by edit")
             continue
@@ -207,7 +209,7 @@ def main() -> None:
     given = _arguments()
     inputs: dict[str, Path] = {"bench": given.bench}
     facts: dict[str, Any] = {"module": "editclip.editing.edits", "threads": given.threads, "force": given.force}
-    bench = Bench.load(given.bench)
+    bench = Bench.load(given.bench, given.families)
     if given.command == "gather":
         inputs |= {f"shard {number}": folder for number, folder in enumerate(given.shards, 1)}
         with stage.output_folder(given.out, config=None, inputs=inputs, **facts) as folder:

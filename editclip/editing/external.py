@@ -2,11 +2,13 @@
 
 The program is started once a batch as `<program> <arguments> IN OUT`. `IN/requests.csv` has one row an image, with the
 columns `COLUMNS`; images are PNG files of the canonical frame in IN, named in the row. What the method's card does not
-ask for is empty. The program writes `OUT/<id>.png`, RGB and of the query's size, for every row; it may say what it
-likes, the last line of which becomes the reason when its exit status is not 0. `python` is the Python that runs this.
+ask for is empty; `instructions` is a JSON list. The program writes `OUT/<id>.png`, RGB and of the query's size, for
+every row; it may say what it likes, the last line of which becomes the reason when its exit status is not 0. `python`
+is the Python that runs this.
 """
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -20,7 +22,8 @@ from PIL import Image
 from editclip.editing import EditRequest
 from editclip.errors import InputError
 
-COLUMNS = ("id", "query", "exemplar_before", "exemplar_after", "instruction", "caption_before", "caption_after", "seed")
+COLUMNS = ("id", "query", "exemplar_before", "exemplar_after", "instruction", "caption_before", "caption_after", "seed",
+           "instructions")  # fmt: skip
 REASON_CHARACTERS = 300  # of the last line
 KEPT_CHARACTERS = 4000  # of all that was said, for the log
 
@@ -86,4 +89,5 @@ def _write(requests: Sequence[EditRequest], folder: Path) -> None:
             for role, image in images.items():
                 image.save(folder / names[role])
             texts = {name: getattr(request, name) or "" for name in COLUMNS[4:7]}
-            writer.writerow({"id": number, **names, **texts, "seed": request.seed})
+            told = "" if request.instructions is None else json.dumps(request.instructions, ensure_ascii=False)
+            writer.writerow({"id": number, **names, **texts, "seed": request.seed, "instructions": told})

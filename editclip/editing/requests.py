@@ -22,6 +22,8 @@ from editclip.storage import digest, file_digest
 if TYPE_CHECKING:
     import torch
 
+TEXTS = ("instruction", "instructions", "caption_before", "caption_after")  # that a sample may have
+
 
 def shuffled_exemplars(types: Mapping[str, tuple[str, str]], seed: int) -> dict[str, str]:
     """A seeded permutation of exemplars in which none is replaced by one of its own edit type.
@@ -141,11 +143,12 @@ class Requests:
             ground_truth=None if truth is None else self._image(truth),
             seed=self.noise_seed(sample, seed),
             planned=planned,
+            instructions=self._given(sample, "instructions"),
         )
 
     def key(self, sample: Sample, tensors: Sequence[str], seed: int | None) -> str:
         """Digest of all that `request` returns, given the digests of the tensors prepared and planned."""
-        texts = [self._given(sample, name) for name in ("instruction", "caption_before", "caption_after")]
+        texts = [self._given(sample, name) for name in TEXTS]
         truth = self._given(sample, "ground_truth")
         images = [self._digest(sample.query), None if truth is None else self._digest(truth)]
         exemplar = self.exemplar_key(self.fed[self.asked_as[sample.sample_id].exemplar_id])

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editclip import stage
+from editclip.data import families
 from editclip.data.bench import Bench, Sample
 from editclip.editing.cards import STAGES, parse_method
 from editclip.editing.requests import Requests
@@ -140,9 +141,10 @@ def main() -> None:
     parser.add_argument("--samples", type=int, required=True, help="samples to time, spread over the bench")
     parser.add_argument("--warm-up", type=int, required=True, help="edits before them that are not counted")
     parser.add_argument("--repeats", type=int, required=True, help="how often each of them is timed")
+    families.add_argument(parser)
     given = parser.parse_args()
     stage.use_threads(given.threads)
-    method, bench = parse_method(given.method), Bench.load(given.bench)
+    method, bench = parse_method(given.method), Bench.load(given.bench, given.families)
     work = Work(method, bench, dict(given.weights), given.base_seed, stage.device())
     inputs = {"bench": given.bench, **method.weights(work.weights)}
     config = {name: getattr(given, name) for name in ("method", "samples", "warm_up", "repeats")}

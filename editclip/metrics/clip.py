@@ -35,7 +35,7 @@ class ClipScores:
     def __init__(self, setting: Setting) -> None:
         form, self.minimum = setting.config.direction, setting.config.minimum_length
         if form == "auto":  # one form for the whole run, never mixed
-            complete = all(sample.caption_before and sample.caption_after for sample in setting.bench.samples)
+            complete = all(sample.caption_before and sample.caption_after for sample in setting.bench.whole)
             form = "captions" if complete else "instruction"
         self.setting, self.form = setting, form
         folder = setting.weight("clip")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from editclip import stage
+from editclip.data import families
 from editclip.data.bench import Bench
 from editclip.errors import InputError
 from editclip.failures import refuse_failures
@@ -82,8 +83,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = stage.parser(__doc__)
     parser.add_argument("--bench", type=Path, required=True, help="benchmark folder (manifest.csv)")
     parser.add_argument("--shards", type=Path, nargs="+", required=True, help="the folder of scores of every shard")
+    families.add_argument(parser)
     args = parser.parse_args(argv)
-    bench = Bench.load(args.bench)
+    bench = Bench.load(args.bench, args.families)
     for name, source in FAMILIES.items():
         folders = [shard / name for shard in args.shards]
         inputs = {"bench": args.bench} | {f"shard {number}": folder for number, folder in enumerate(folders, 1)}

@@ -149,7 +149,7 @@ def _collect(found: Outputs, folder: Path, seed: int, bench: Bench, max_pixels: 
             else:
                 found.missing.append(name + where)
     absent = [edit.sample.sample_id for edit in found.edits[seed] if edit.path is None]
-    known = {sample.sample_id for sample in bench.samples}
+    known = {sample.sample_id for sample in bench.whole}
     found.unknown += _unknown([p for p in files if p.stem not in known], absent, where)
 
 

@@ -161,7 +161,7 @@ def read_edits(folder: Path, bench: Bench, shard: tuple[int, int] = (0, 1)) -> l
             if row["sample_id"] in rows:
                 raise InputError(f"{table} has two rows for sample {row['sample_id']!r}: remove one")
             rows[row["sample_id"]] = row
-    unknown = sorted(rows.keys() - {sample.sample_id for sample in bench.samples})
+    unknown = sorted(rows.keys() - {sample.sample_id for sample in bench.whole})
     if unknown:
         raise InputError(f"{table} names sample {unknown[0]!r}, which benchmark {bench.name!r} does not have")
     return [_edit(sample, rows.get(sample.sample_id), folder) for sample in stage.part(bench.samples, shard)]
@@ -187,7 +187,7 @@ def write_scores(path: Path, method: str, edits: Sequence[Edit], results: Sequen
 
 def card(family: Family, bench: Bench) -> dict[str, Any]:
     """The scoring card: all that must be equal in every row of a table for the rows to be comparable."""
-    origins = sorted({sample.text_origin for sample in bench.samples if sample.text_origin})
+    origins = sorted({sample.text_origin for sample in bench.whole if sample.text_origin})
     return {
         "metrics": list(family.metrics),
         "bench": {"name": bench.name, "digest": bench.digest, "resolution": bench.resolution, "texts": origins},

@@ -15,6 +15,7 @@ from typing import Any
 from editclip import stage
 from editclip.config.metrics import Metrics
 from editclip.config.section import checked
+from editclip.data import families
 from editclip.data.bench import Bench
 from editclip.failures import refuse_failures
 from editclip.metrics.families import FAMILIES
@@ -72,9 +73,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--weights", type=stage.weights_argument, nargs="*", default=[], metavar="NAME=FOLDER")
     shard = "the part of the samples that is scored, to be joined by editclip.metrics.gather (default: 0-of-1)"
     parser.add_argument("--shard", type=stage.shard_argument, default=(0, 1), metavar="K-of-N", help=shard)
+    families.add_argument(parser)
     args = parser.parse_args(argv)
     stage.use_threads(args.threads)
-    metrics, bench, weights = checked(Metrics, args.metrics, "metrics"), Bench.load(args.bench), dict(args.weights)
+    metrics, weights = checked(Metrics, args.metrics, "metrics"), dict(args.weights)
+    bench = Bench.load(args.bench, args.families)
     edits = {seed: read_edits(args.edits / f"seed={seed}", bench, args.shard) for seed in args.seeds}
     problems = {f"{e.sample.sample_id} seed={s}": e.problem for s, group in edits.items() for e in group if e.problem}
     failed = {name: problem.reason for name, problem in problems.items() if problem.status == "failed"}
