@@ -8,6 +8,7 @@ from editclip.config.resources import MethodRequest
 from editclip.config.section import joined
 from editclip.config.studies import Study
 from editclip.config.weights import Bindings, HubWeights, LocalWeights, TrainedWeights, Weights
+from editclip.data.families import Families
 from editclip.editing.cards import STAGES, Card, check_exemplars, effective_options, read_card
 from editclip.errors import InputError, nearest
 from editclip.packed import check_local
@@ -246,6 +247,14 @@ def methods_of(config: "Config") -> list[str]:
     wanted = {method for table in config.tables.values() for method in table.methods}
     wanted |= {name for study in config.studies.values() for name in study.shown}
     return [name for name in config.methods if name in wanted]
+
+
+def families_of(config: "Config", method: str) -> list[Families]:
+    """The parts of the bench that a method edits: what the tables that it is a row of, and its studies, are about."""
+    parts: list[Families] = [table.families for table in config.tables.values() if method in table.rows]
+    parts += [None for study in config.studies.values() if method in study.shown]
+    named = sorted({name for part in parts for name in part or ()})
+    return [None] * (None in parts) + ([named] if named else [])
 
 
 def needed_weights(config: "Config") -> list[str]:

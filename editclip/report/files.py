@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from editclip.data.families import Families, chosen
 from editclip.errors import InputError
 
 SAMPLE_COLUMNS = ("sample_id", "group", "edit_type", "family", "exemplar_id", "query_id", "exemplar_before",
@@ -71,11 +72,33 @@ def read_judgement_facts(folder: Path, keys: Sequence[str]) -> dict[str, Any]:
     return read_json(folder / "judgement.json", keys)
 
 
-def read_samples(bench: Path) -> pd.DataFrame:
-    """The manifest of a bench folder, indexed by sample_id.
+def read_samples(bench: Path, families: Families = None) -> pd.DataFrame:
+    """The samples of some families in the manifest of a bench folder, indexed by sample_id.
+
+    Args:
+        bench: the folder.
+        families: which, see `editclip.data.families`.
 
     Raises:
-        InputError: the manifest is missing, lacks a column or repeats a sample.
+        InputError: the manifest is missing, lacks a column or repeats a sample, or has no such samples.
+    """
+    return samples_of(read_manifest(bench), families)
+
+
+def samples_of(manifest: pd.DataFrame, families: Families) -> pd.DataFrame:
+    """The samples of some families in a whole manifest.
+
+    Raises:
+        InputError: there are none.
+    """
+    return manifest.loc[chosen(manifest["family"].tolist(), [families], "the benchmark")]
+
+
+def read_manifest(bench: Path) -> pd.DataFrame:
+    """The whole manifest of a bench folder, indexed by sample_id.
+
+    Raises:
+        InputError: it is missing, lacks a column or repeats a sample.
     """
     path = bench / "manifest.csv"
     frame = read_table(path, SAMPLE_COLUMNS)

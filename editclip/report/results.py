@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from editclip.config.tables import Table, TableMethod
+from editclip.data.families import Families
 from editclip.errors import InputError
-from editclip.report.files import read_json, read_samples, read_table, refuse_duplicates
+from editclip.report.files import read_json, read_manifest, read_table, refuse_duplicates, samples_of
 
 SCORE_COLUMNS = ("method", "sample_id", "metric", "value", "status", "reason", "image_sha256")
 EDIT_COLUMNS = ("sample_id", "seed", "sha256", "seconds", "status", "reason")
@@ -27,12 +28,14 @@ class ResultFolders:
         edits: by row and seed, with edits.csv.
         scores: by row and metric family, with card.json and seed=<s>.csv.
         runtime: by row, with runtime.csv; of the rows that were timed.
+        families: of edits that the table is about, see `editclip.data.families`.
     """
 
     bench: Path
     edits: Mapping[tuple[str, int], Path]
     scores: Mapping[tuple[str, str], Path]
     runtime: Mapping[str, Path]
+    families: Families = None
 
     @property
     def inputs(self) -> dict[str, Path]:
@@ -43,8 +46,8 @@ class ResultFolders:
         return inputs | {f"runtime of {name}": path for name, path in self.runtime.items()}
 
     @property
-    def families(self) -> list[str]:
-        """Names of the metric families, sorted."""
+    def metric_families(self) -> list[str]:
+        """Their names, sorted."""
         return sorted({family for _, family in self.scores})
 
 
@@ -80,6 +83,8 @@ def result_folders(
                 raise InputError(f"there is no folder {name}/{family} among those given as --scores")
     timed = {path.name: path for path in runtime if path.name in table.declaration.rows}
     return ResultFolders(bench, chosen, of_scores, timed)
+    timed = {path.name: path for path in runtime if path.name in rows}
+    return ResultFolders(bench, chosen, of_scores, timed, table.declaration.families)
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class RunResults:
 
     Attributes:
         methods: the rows by name, in order.
-        samples: the bench manifest, indexed by sample_id, empty cells = "".
+        samples: those of the bench manifest that the table is about, indexed by sample_id, empty cells = "".
         scores: long frame of method, seed, sample_id, group, edit_type, family, metric, value (NaN unless status is
             "ok"), status, reason.
         edits: long frame of method, seed, sample_id, seconds, status, reason.
@@ -115,19 +120,21 @@ def read_results(methods: Mapping[str, TableMethod], folders: ResultFolders) -> 
     Raises:
         InputError: something is missing, repeated, contradictory, or scored with another card.
     """
-    samples = read_samples(folders.bench)
-    cards = {family: common_card(family, list(methods), folders.scores) for family in folders.families}
-    edits = pd.concat([_edits(*key, samples, path) for key, path in folders.edits.items()], ignore_index=True)
+    manifest = read_manifest(folders.bench)
+    samples = samples_of(manifest, folders.families)
+    cards = {family: common_card(family, list(methods), folders.scores) for family in folders.metric_families}
+    made = [_edits(*key, path, manifest, folders.families) for key, path in folders.edits.items()]
+    edits = pd.concat(made, ignore_index=True)
     digests = edits.set_index(["method", "seed", "sample_id"])["sha256"].to_dict()
     parts = [
-        _scores(name, seed, folders.scores[name, family], samples, digests)
+        _scores(name, seed, folders.scores[name, family], manifest, folders.families, digests)
         for name, method in methods.items()
-        for family in folders.families
+        for family in folders.metric_families
         for seed in method.seeds
     ]
     scores = pd.concat(parts, ignore_index=True)
     scores = scores.join(samples[["group", "edit_type", "family"]], on="sample_id")
-    timed = [_runtime(name, folder, samples) for name, folder in folders.runtime.items()]
+    timed = [_runtime(name, folder, manifest) for name, folder in folders.runtime.items()]
     runtime = pd.concat(timed) if timed else pd.DataFrame(columns=["method", *RUNTIME_COLUMNS])
     return RunResults(methods, samples, scores, edits.drop(columns="sha256"), runtime, cards)
 
@@ -156,21 +163,23 @@ def common_card(family: str, names: Sequence[str], scores: Mapping[tuple[str, st
     return reference
 
 
-def _edits(method: str, seed: int, samples: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def _edits(method: str, seed: int, folder: Path, manifest: pd.DataFrame, families: Families) -> pd.DataFrame:
     path = folder / "edits.csv"
     frame = read_table(path, EDIT_COLUMNS)
     refuse_duplicates(frame, ["sample_id"], path)
-    _refuse_other_samples(frame, samples, path)
+    samples = samples_of(manifest, families)
+    _refuse_other_samples(frame, samples, manifest, path)
+    frame = frame[frame["sample_id"].isin(samples.index)].copy()
     timed = (frame["status"] == "ok") & (frame["seconds"] != "")  # nobody knows how long a stranger's edits took
     frame["seconds"] = _numbers(frame["seconds"], timed, path, "seconds")
     frame = frame.assign(method=method, seed=seed)
     return frame[["method", "seed", "sample_id", "seconds", "status", "reason", "sha256"]]
 
 
-def _runtime(method: str, folder: Path, samples: pd.DataFrame) -> pd.DataFrame:
+def _runtime(method: str, folder: Path, manifest: pd.DataFrame) -> pd.DataFrame:
     path = folder / "runtime.csv"
     frame = read_table(path, RUNTIME_COLUMNS)
-    unknown = frame.loc[~frame["sample_id"].isin(samples.index), "sample_id"]
+    unknown = frame.loc[~frame["sample_id"].isin(manifest.index), "sample_id"]
     if len(unknown):
         raise InputError(f"{path} names sample {unknown.iloc[0]!r}, which the bench lacks: make it again")
     for name in ("exemplar_queries", "prepare_seconds", "plan_seconds", "edit_seconds", "load", "cores"):
@@ -178,14 +187,17 @@ def _runtime(method: str, folder: Path, samples: pd.DataFrame) -> pd.DataFrame:
     return frame[list(RUNTIME_COLUMNS)].assign(method=method)
 
 
-def read_scores(method: str, seed: int, folder: Path, samples: pd.DataFrame) -> pd.DataFrame:
-    """The scores of one method, metric family and repetition.
+def read_scores(
+    method: str, seed: int, folder: Path, manifest: pd.DataFrame, families: Families = None
+) -> pd.DataFrame:
+    """The scores of one method, metric family and repetition, of some families of edits.
 
     Args:
         method: its name.
         seed: of the repetition.
         folder: of the method's scores of the family.
-        samples: the bench manifest, indexed by sample_id.
+        manifest: of the bench, the whole, indexed by sample_id.
+        families: of edits, see `editclip.data.families`.
 
     Returns:
         method, seed, sample_id, metric, value (NaN unless status is "ok"), status, reason, image_sha256.
@@ -199,8 +211,10 @@ def read_scores(method: str, seed: int, folder: Path, samples: pd.DataFrame) -> 
     other = frame.loc[frame["method"] != method, "method"]
     if len(other):
         raise InputError(f"{path} row {other.index[0] + 2} is of method {other.iloc[0]!r}: score {method} again")
+    samples = samples_of(manifest, families)
     for metric, rows in frame.groupby("metric"):
-        _refuse_other_samples(rows, samples, path, f" for metric {metric!r}")
+        _refuse_other_samples(rows, samples, manifest, path, f" for metric {metric!r}")
+    frame = frame[frame["sample_id"].isin(samples.index)].copy()
     unknown = frame.loc[~frame["status"].isin(STATUSES), "status"]
     if len(unknown):
         row = unknown.index[0] + 2
@@ -210,8 +224,10 @@ def read_scores(method: str, seed: int, folder: Path, samples: pd.DataFrame) -> 
     return frame.assign(seed=seed)[columns]
 
 
-def _scores(method: str, seed: int, folder: Path, samples: pd.DataFrame, digests: Mapping[Any, str]) -> pd.DataFrame:
-    frame = read_scores(method, seed, folder, samples)
+def _scores(
+    method: str, seed: int, folder: Path, manifest: pd.DataFrame, families: Families, digests: Mapping[Any, str]
+) -> pd.DataFrame:
+    frame = read_scores(method, seed, folder, manifest, families)
     now = [digests[method, seed, sample] for sample in frame["sample_id"]]
     stale = frame[(frame["status"] == "ok") & (frame["image_sha256"] != now)]
     if len(stale):
@@ -229,8 +245,11 @@ def _numbers(column: "pd.Series[str]", wanted: "pd.Series[bool]", path: Path, na
     return numbers
 
 
-def _refuse_other_samples(frame: pd.DataFrame, samples: pd.DataFrame, path: Path, where: str = "") -> None:
-    unknown = frame.loc[~frame["sample_id"].isin(samples.index), "sample_id"]
+def _refuse_other_samples(
+    frame: pd.DataFrame, samples: pd.DataFrame, manifest: pd.DataFrame, path: Path, where: str = ""
+) -> None:
+    """Refuse a file that lacks one of `samples`, or has one that the whole manifest has not."""
+    unknown = frame.loc[~frame["sample_id"].isin(manifest.index), "sample_id"]
     if len(unknown):
         raise InputError(f"{path}{where} names sample {unknown.iloc[0]!r}, which the bench lacks: make it again")
     missing = samples.index.difference(pd.Index(frame["sample_id"]))

@@ -24,7 +24,7 @@ from editclip.config.section import checked
 from editclip.config.studies import Study
 from editclip.errors import InputError, nearest
 from editclip.report.columns import better
-from editclip.report.files import read_json, read_samples
+from editclip.report.files import read_json, read_manifest
 from editclip.report.results import common_card, read_scores
 from editclip.report.rows import direction_metric
 from editclip.storage import file_digest, write_json
@@ -103,14 +103,14 @@ def held_metrics(names: Sequence[str], methods: Sequence[str], folders: Folders,
     return found
 
 
-def read_outputs(sheet: Sheet, metrics: Sequence[Metric], folders: Folders, samples: pd.DataFrame) -> pd.DataFrame:
+def read_outputs(sheet: Sheet, metrics: Sequence[Metric], folders: Folders, manifest: pd.DataFrame) -> pd.DataFrame:
     """The scores of every output that the pairs of a study show.
 
     Args:
         sheet: the study.
         metrics: those wanted.
         folders: of the scores.
-        samples: the bench manifest, indexed by sample_id.
+        manifest: of the bench, indexed by sample_id.
 
     Returns:
         A row an output, indexed by method, sample_id and seed, a column a metric, turned so that higher is better; NaN
@@ -128,7 +128,7 @@ def read_outputs(sheet: Sheet, metrics: Sequence[Metric], folders: Folders, samp
     result = pd.DataFrame(index=shown.index)
     for family in dict.fromkeys(metric.family for metric in metrics):
         pairs = shown.reset_index()[["method", "seed"]].drop_duplicates().itertuples(index=False)
-        scores = pd.concat([read_scores(name, seed, folders[name, family], samples) for name, seed in pairs])
+        scores = pd.concat([read_scores(name, seed, folders[name, family], manifest) for name, seed in pairs])
         ok = scores[scores["status"] == "ok"].set_index(OUTPUT)
         _refuse_other_images(shown, ok, family)
         for metric in (metric for metric in metrics if metric.family == family):
@@ -270,7 +270,7 @@ def main() -> None:
     config = {"study": study.model_dump(mode="json"), "statistics": given.statistics}
     facts: dict[str, Any] = {"module": MODULE, "config": config, "inputs": inputs, "threads": given.threads}
     with stage.output_folder(given.out, force=given.force, **facts) as folder:
-        outputs = read_outputs(sheet, metrics, folders, read_samples(given.bench))
+        outputs = read_outputs(sheet, metrics, folders, read_manifest(given.bench))
         comparisons, clusters = compared(votes, sheet, outputs, study)
         for name, frame in judged(comparisons, raters, study.metrics, settings, origin).items():
             frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")

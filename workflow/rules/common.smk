@@ -4,6 +4,7 @@ import fcntl
 
 from editclip.config.bindings import (
     check_sources,
+    families_of,
     methods_of,
     metric_encoders,
     needed_weights,
@@ -168,6 +169,11 @@ def editing_part(method):
     """What the editing stages are told of a method: nothing that does not decide its images."""
     entry = METHODS[method].model_dump(include=set(NamedEditing.model_fields))
     return as_json({"name": method, **entry})
+
+
+def families_of_bench(method):
+    """The parts of the bench that a method edits, as the stages are told them."""
+    return as_json(families_of(CONFIG, method))
 
 
 def shards_of(method):

@@ -1,6 +1,7 @@
-# Each method edits the whole bench, in the stages that its card names: what depends on the exemplar alone is prepared,
-# and what a planning model makes of each sample is planned, once for all repetitions; then one job per shard makes all
-# repetitions (importing and loading a model takes longer than many a bench's images), then the shards are gathered.
+# Each method edits the bench, or as much of it as its tables and studies are about, in the stages that its card names:
+# what depends on the exemplar alone is prepared, and what a planning model makes of each sample is planned, once for all
+# repetitions; then one job per shard makes all repetitions (importing and loading a model takes longer than many a
+# bench's images), then the shards are gathered.
 
 
 wildcard_constraints:
@@ -28,11 +29,13 @@ rule prepare:
         method=lambda wildcards: editing_part(wildcards.method),
         weights=lambda wildcards: as_arguments(method_weights(wildcards.method)),
         base_seed=CONFIG.run.seed,
+        families=lambda wildcards: families_of_bench(wildcards.method),
         code=lambda wildcards: edit_code(wildcards.method),
     message:
         "Preparing the exemplars for {wildcards.method}, shard {wildcards.shard}"
     shell:
         "python -m editclip.editing.edits prepare --method {params.method:q} --bench {input.bench}"
+        " --families {params.families:q}"
         " --weights {params.weights} --base-seed {params.base_seed} --shard {wildcards.shard}"
         " --threads {threads} --out {output} 2> >(tee {log} >&2)"
 
@@ -58,11 +61,13 @@ rule plan:
         method=lambda wildcards: editing_part(wildcards.method),
         weights=lambda wildcards: as_arguments(method_weights(wildcards.method)),
         base_seed=CONFIG.run.seed,
+        families=lambda wildcards: families_of_bench(wildcards.method),
         code=lambda wildcards: edit_code(wildcards.method),
     message:
         "Planning with {wildcards.method}, shard {wildcards.shard}"
     shell:
         "python -m editclip.editing.edits plan --method {params.method:q} --bench {input.bench}"
+        " --families {params.families:q}"
         " --weights {params.weights} --prepared {input.prepared} --base-seed {params.base_seed}"
         " --shard {wildcards.shard} --threads {threads} --out {output} 2> >(tee {log} >&2)"
 
@@ -87,12 +92,14 @@ rule edit:
         method=lambda wildcards: editing_part(wildcards.method),
         weights=lambda wildcards: as_arguments(method_weights(wildcards.method)),
         base_seed=CONFIG.run.seed,
+        families=lambda wildcards: families_of_bench(wildcards.method),
         seeds=lambda wildcards: seeds_of(wildcards.method),
         code=lambda wildcards: edit_code(wildcards.method),
     message:
         "Editing with {wildcards.method}, shard {wildcards.shard}"
     shell:
         "python -m editclip.editing.edits edit --method {params.method:q} --bench {input.bench}"
+        " --families {params.families:q}"
         " --weights {params.weights} --prepared {input.prepared} --planned {input.planned}"
         " --base-seed {params.base_seed} --seeds {params.seeds} --shard {wildcards.shard}"
         " --threads {threads} --out {output} 2> >(tee {log} >&2)"
@@ -113,9 +120,11 @@ rule gather:
     conda:
         ENVIRONMENT
     params:
+        families=lambda wildcards: families_of_bench(wildcards.method),
         code=code_digest("editclip.editing.edits"),
     message:
         "Gathering the shards of {wildcards.method}"
     shell:
-        "python -m editclip.editing.edits gather --bench {input.bench} --shards {input.shards}"
+        "python -m editclip.editing.edits gather --bench {input.bench} --families {params.families:q}"
+        " --shards {input.shards}"
         " --threads {threads} --out {output} 2> >(tee {log} >&2)"

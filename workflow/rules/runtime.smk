@@ -25,6 +25,8 @@ rule time_edits:
         method=lambda wildcards: editing_part(wildcards.method),
         weights=lambda wildcards: as_arguments(method_weights(wildcards.method)),
         base_seed=CONFIG.run.seed,
+        # Seconds are compared on the same samples, so that methods of single edits are timed on these alone.
+        families=lambda wildcards: as_json(families_of(CONFIG, wildcards.method)[:1]),
         samples=CONFIG.runtime.samples,
         warm_up=CONFIG.runtime.warm_up,
         repeats=CONFIG.runtime.repeats,
@@ -36,5 +38,6 @@ rule time_edits:
         "Timing {wildcards.method}"
     shell:
         "python -m editclip.editing.runtime --method {params.method:q} --bench {input.bench}"
+        " --families {params.families:q}"
         " --weights {params.weights} --base-seed {params.base_seed} --samples {params.samples}"
         " --warm-up {params.warm_up} --repeats {params.repeats} --threads {threads} --out {output} 2> >(tee {log} >&2)"

@@ -42,6 +42,7 @@ rule score:
         **asked(),
     params:
         metrics=as_json(CONFIG.metrics),
+        families=lambda wildcards: families_of_bench(wildcards.method),
         seeds=lambda wildcards: seeds_of(wildcards.method),
         weights=as_arguments(METRIC_WEIGHTS),
         shard="0-of-1",
@@ -54,6 +55,7 @@ rule score:
         "Scoring {wildcards.method}"
     shell:
         "python -m editclip.metrics.scoring --metrics {params.metrics:q} --bench {input.bench}"
+        " --families {params.families:q}"
         " --edits {input.edits} --method {wildcards.method} --seeds {params.seeds}"
         " --weights {params.weights} --shard {params.shard} --threads {threads}"
         " --out {params.out} 2> >(tee {log} >&2)"
@@ -90,12 +92,14 @@ rule gather_scores:
     conda:
         ENVIRONMENT
     params:
+        families=lambda wildcards: families_of_bench(wildcards.method),
         out=lambda wildcards, output: os.path.dirname(output[0]),
         code=code_digest("editclip.metrics.gather"),
     message:
         "Gathering the scores of {wildcards.method}"
     shell:
-        "python -m editclip.metrics.gather --bench {input.bench} --shards {input.shards}"
+        "python -m editclip.metrics.gather --bench {input.bench} --families {params.families:q}"
+        " --shards {input.shards}"
         " --threads {threads} --out {params.out} 2> >(tee {log} >&2)"
 
 
