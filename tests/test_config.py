@@ -92,6 +92,8 @@ def test_the_ablations_go_over_the_papers_training_too() -> None:
     encoders = {"editclip", "editclip_again", "editclip_b32_1", "editclip_b32_2"}
     assert {name for name in steps if steps[name] != 20000} == encoders
     assert config.claims and "EditCLIP (small patches)" not in config.claims.names
+    shipped = [path for path in CONFIGS if "ablations" not in path.stem]
+    assert sum(len(path.read_text().splitlines()) for path in shipped) <= 910
 
 
 def keys(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -111,6 +113,9 @@ def at(config: Any, place: tuple[Any, ...]) -> Any:
 FREE = {"options", "model", "unet", "vision", "text", "from", "weights", "resources"}
 # A training has the run's seed unless it says another, and most rows are one method.
 OPTIONAL = {("weights", "seed"), ("tables", "trainings")}
+# not bound means the name of the same spelling, a resource that an entry doesn't name is asked for as by all, and a
+# table is about all families but one.
+FREE = {"options", "model", "unet", "vision", "text", "from", "weights", "resources", "families"}
 STUDY = {
     "methods": ["editclip", "ip2p", "visii"], "pairs": "first", "seeds": 2, "items": None, "votes": 3,
     "catch": {"share": 0.05, "right": "ground_truth", "wrong": "copy_query"},
@@ -318,6 +323,8 @@ def test_a_study_needs_its_methods_even_if_they_are_rows_of_no_table() -> None:
     rows = {"table1": {"rows": ["copy_query"], "reference": None, "bars": [], "study": None}}
     without_more = {"tables": rows, "claims": None, "representation": None, "attention": None, "retrieval": None}
     bare = merged(loaded() | {"studies": {}}, without_more)
+    rows = {"table1": {"rows": ["copy_query"], "reference": None, "bars": [], "study": None}, "multi_edit": None}
+    bare = merged(loaded() | {"studies": {}}, {"tables": rows, "claims": None, "representation": None})
     trials = {"share": 0.1, "right": "ground_truth", "wrong": "shuffled-editclip"}
     study = {**STUDY, "methods": ["ip2p", "copy_query"], "catch": trials, "origin": {"source": "none"}}
     without, config = (checked_config(merged(bare, {"studies": studies})) for studies in ({}, {"own": study}))
@@ -401,6 +408,7 @@ def test_weights_that_cannot_be_had_stop_before_any_job(source: dict[str, Any], 
     rows = {"rows": ["copy_query"], "reference": None, "bars": [], "study": None}
     unneeded = {"tables": {"table1": rows}, "claims": None, "representation": None}
     unneeded |= {"attention": None, "retrieval": None}
+    unneeded = {"tables": {"table1": rows, "multi_edit": None}, "claims": None, "representation": None}
     check_sources(checked_config(merged(merged(WHOLE, change) | {"studies": {}}, unneeded)))
     if source["source"] == "hub":
         check_sources(checked_config(merged(merged(WHOLE, change), {"run": {"allow_unpinned": True}})))

@@ -17,7 +17,7 @@ from editclip import cli
 from editclip.data.bench import MODULE, Bench
 
 BENCH = {"resolution": 16, "max_pixels": 10_000, "skip_incomplete": False, "expect": None, "strict": False, "name": "t"}
-WORLD = {"resolution": 16, "types": 1, "exemplars": 1, "queries": 1}
+WORLD = {"resolution": 16, "types": 1, "multi_edits": 0, "exemplars": 1, "queries": 1}
 TRIPLETS = {"resolution": 16, "train": 1, "validation": 1, "test": 1}
 SCORE = "score --edits edits --bench bench --weights clip=weights editclip=weights"
 BUILD = f"bench --root tree --config {json.dumps(BENCH, separators=(',', ':'))}"

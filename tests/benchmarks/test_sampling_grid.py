@@ -26,7 +26,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.fixture
 def development(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A benchmark of ten edit types with one sample each."""
-    sizes = '{"resolution": 32, "types": 10, "exemplars": 1, "queries": 1}'
+    sizes = '{"resolution": 32, "types": 10, "multi_edits": 0, "exemplars": 1, "queries": 1}'
     tree, folder = tmp_path / "tree", tmp_path / "bench"
     made = [world, "bench", "--config", sizes, "--seed", "7", "--out", str(tree)]
     read = [bench, "--root", str(tree), "--config", json.dumps(BENCH), "--out", str(folder)]

@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -102,6 +103,53 @@ def test_texts_of_a_query_come_before_its_types(tree, tmp_path):
     assert (none.instruction, none.text_origin) == (None, None)
 
 
+def test_an_edit_of_several_parts_has_an_instruction_for_each(tree, tmp_path):
+    parts = ["make it snow", 'add a "big" hill']
+    rows = [
+        {"type": "snow", "instruction": "make it snow and add a hill", "instructions": parts, "origin": "human"},
+        {"type": "snow", "query": "2", "instruction": "let it snow", "origin": "human"},
+    ]
+    (tree / "texts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    by_name = {s.sample_id: s for s in made(tree, tmp_path / "bench").samples}
+    assert by_name["01-snow-a-1"].instructions == tuple(parts)
+    assert by_name["01-snow-a-2"].instructions == ("let it snow",)  # a text of its own is not its type's
+    assert by_name["01-smile-x_y-1"].instructions is None
+    kept = {(row["type"], row.get("query")): row for row in template(tree)}
+    assert kept["snow", None]["instructions"] == parts and "instructions" not in kept["snow", "2"]
+
+
+def test_a_manifest_without_instructions_has_the_one_of_each_sample(tree, tmp_path):
+    bench = made(tree, tmp_path / "bench")
+    path = bench.folder / "manifest.csv"
+    pd.read_csv(path, dtype=str, keep_default_na=False).drop(columns="instructions").to_csv(path, index=False)
+    assert Bench.load(bench.folder).samples == bench.samples
+    assert {s.instructions for s in bench.samples} == {("make it snow",), None}
+
+
+@pytest.mark.parametrize("cell", ["make it snow", '"make it snow"', "[]", '["make it snow", ""]', "[1]", "[["])
+def test_instructions_that_are_no_list_of_texts_are_refused(tree, tmp_path, cell):
+    bench = made(tree, tmp_path / "bench")
+    path = bench.folder / "manifest.csv"
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame.loc[3, "instructions"] = cell
+    frame.to_csv(path, index=False)
+    with pytest.raises(
+        InputError, match=r"line 5 of .*manifest\.csv: instructions .* is no JSON list of texts, such as"
+    ):
+        Bench.load(bench.folder)
+
+
+def test_a_bench_is_read_without_the_family_that_nobody_named(tree, tmp_path):
+    rows = [{"type": "smile", "family": "multi", "origin": "human"}]
+    (tree / "texts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    bench = made(tree, tmp_path / "bench")
+    assert {s.edit_type for s in bench.samples} == {"snow"} and {s.edit_type for s in bench.left_out} == {"smile"}
+    named = Bench.load(bench.folder, [["multi"]])
+    assert (named.samples, named.left_out, named.digest) == (bench.left_out, bench.samples, bench.digest)
+    whole = Bench.load(bench.folder, [None, ["multi"]])
+    assert len(whole.samples) == len(whole.whole) == len(bench.whole) == 8 and whole.left_out == ()
+
+
 def test_same_tree_same_bytes_and_digest_follows_content(tree, tmp_path):
     benches = [made(tree, tmp_path / name) for name in ("one", "two")]
     files = [sorted(p.relative_to(b.folder) for p in b.folder.rglob("*") if p.is_file()) for b in benches]
@@ -138,6 +186,7 @@ def test_all_offenders_are_named_at_once(tree, tmp_path):
         '{"group": "01", "type": "snow", "query": "9", "instruction": "snow", "origin": "human"}',
         '{"group": "01", "type": "snow", "instruction": "snow", "origin": "me"}',
         '{"group": "01", "type": "snow", "prompt": "snow", "origin": "human"}',
+        '{"group": "01", "type": "smile", "instructions": "smile", "origin": "human"}',
         '{"group": "01"',
     ]
     (tree / "texts.jsonl").write_text("\n".join(texts))
@@ -145,7 +194,7 @@ def test_all_offenders_are_named_at_once(tree, tmp_path):
         made(tree, tmp_path / "bench")
     message = str(error.value)
     for part in (
-        "has 12 problems",
+        "has 13 problems",
         "train/a has no side 1",
         "2_1.png is damaged",
         "3_1.png and 3_1.jpg are both side 1 of 3",
@@ -157,7 +206,8 @@ def test_all_offenders_are_named_at_once(tree, tmp_path):
         "line 2 names the query 9, which 01/snow does not have",
         "line 3 has the origin 'me'",
         "line 4 has the unknown key prompt",
-        "line 5 ",
+        "line 5 has the instructions 'smile': write a list of one text or more",
+        "line 6 ",
     ):
         assert part in message, (part, message)
 

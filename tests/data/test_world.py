@@ -24,6 +24,7 @@ from editclip.data.world import (
     write_triplets,
 )
 from editclip.data.world_edits import FAMILIES, programs
+from editclip.data.world_multi import PATTERNS
 from editclip.data.world_pairs import POOLS, draw_pair, pool
 from editclip.data.world_render import SILHOUETTES, render
 from editclip.data.world_scene import SHAPES, STYLES, Scene, Thing, random_scene
@@ -32,7 +33,7 @@ from editclip.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {"resolution": 32, "train": 250, "validation": 60, "test": 60}
-BENCH = {"resolution": 32, "types": 14, "exemplars": 4, "queries": 3}
+BENCH = {"resolution": 32, "types": 14, "multi_edits": 0, "exemplars": 4, "queries": 3}
 EDITS = [edit for family in programs().values() for edit in family]
 
 
@@ -217,9 +218,53 @@ def test_bench_arithmetic_and_families(pairs):
     assert len({p.before.digest for _, _, p in pairs}) == len(pairs), "no scene twice"
 
 
+@pytest.fixture(scope="module")
+def multi() -> list:
+    return list(
+        bench_pairs({**BENCH, "types": 2, "multi_edits": len(PATTERNS), "exemplars": 1, "queries": 2}, 2, set())
+    )
+
+
+def test_edits_of_several_parts_come_last_and_leave_the_others_as_they_are(multi):
+    alone = list(bench_pairs({**BENCH, "types": 2, "exemplars": 1, "queries": 2}, 2, set()))
+    assert [(side, name, p.edit.id, p.digests) for side, name, p in multi[: len(alone)]] == [
+        (side, name, p.edit.id, p.digests) for side, name, p in alone
+    ]
+    assert {p.edit.family for _, _, p in multi[len(alone) :]} == {"multi"}
+    assert len({p.edit.id for _, _, p in multi}) == 2 + len(PATTERNS)
+    assert not {p.edit.id for _, _, p in multi[len(alone) :]} & {e.id for e in EDITS}, (
+        "they are no programs of training"
+    )
+
+
+def test_an_edit_of_several_parts_is_its_parts_in_turn_and_each_of_them_shows(multi):
+    for _, _, pair in (drawn for drawn in multi if drawn[2].edit.family == "multi"):
+        edit = pair.edit
+        assert tuple(part.family for part in edit.parts) in PATTERNS and all(part in EDITS for part in edit.parts)
+        scenes = [pair.before]
+        for part in edit.parts:
+            scenes.append(part.apply(scenes[-1]))
+        assert scenes[-1] == pair.after and len({scene.digest for scene in scenes}) == 4
+        first, second, third = edit.instructions
+        assert edit.wordings[0] == f"{first}, {second} and {third}"
+        for left_out in range(3):
+            scene = pair.before
+            for part in edit.parts[:left_out] + edit.parts[left_out + 1 :]:
+                scene = part.apply(scene) or scene  # what needs the part that is left out cannot be done
+            changed = np.abs(render(scene, 32).astype(int) - pair.pixels[1]).max(-1)
+            assert (changed > 16).mean() >= 0.04, (edit.id, left_out)  # visibly: the thresholds of world_pairs
+
+
+def test_the_parts_of_a_compound_are_told_one_by_one_too():
+    instructions = [edit.instructions for edit in programs()["compound"]]
+    assert {len(told) for told in instructions} == {2}
+    assert [" and ".join(told) for told in instructions] == [edit.wordings[0] for edit in programs()["compound"]]
+    assert programs()["style"][0].instructions == programs()["style"][0].wordings[:1]
+
+
 def test_the_evaluation_bench_has_enough_queries_of_every_family():
     """On which learning curves are read: at least 20 distinct queries a family, one exemplar each."""
-    section = read_config(ROOT / "config" / "foundations.yaml").bench.model_dump()
+    section = read_config(ROOT / "config" / "foundations.yaml").bench.model_dump() | {"multi_edits": 0}
     assert section["exemplars"] == 1
     asked = [pair for side, _, pair in bench_pairs(section, 3, frozenset()) if side == "test"]
     assert len({pair.before.digest for pair in asked}) == len(asked) >= 200
@@ -246,6 +291,7 @@ def test_masks_and_texts_of_the_tree(tmp_path):
     assert len(rows) == 9
     for row in rows:
         assert (tmp_path / row["group"] / row["type"] / "test" / f"{row['query']}_1.png").is_file()
+        assert row["instructions"] == [row["instruction"]]  # none of these three types is a compound
         assert row["origin"] == "benchmark" and row["caption_before"] != row["caption_after"]
 
 
@@ -267,7 +313,7 @@ def test_command_line_from_nothing_to_a_bench(tmp_path, monkeypatch):
     triplets, tree, out = tmp_path / "triplets", tmp_path / "tree", tmp_path / "bench"
     config = json.dumps({"resolution": 16, "train": 20, "validation": 5, "test": 5})
     call(world.main, "triplets", "--config", config, "--seed", 0, "--out", triplets)
-    drawn = {"resolution": 16, "types": 2, "exemplars": 2, "queries": 2}
+    drawn = {"resolution": 16, "types": 2, "multi_edits": 0, "exemplars": 2, "queries": 2}
     call(world.main, "bench", "--config", json.dumps(drawn), "--seed", 0, "--triplets", triplets, "--out", tree)
     config = {"name": "tiny", "resolution": 16, "max_pixels": 1000}
     config |= {"expect": None, "strict": False, "skip_incomplete": False}

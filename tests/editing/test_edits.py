@@ -38,6 +38,40 @@ def test_result_depends_on_neither_shards_nor_batch_nor_order(
     assert images_of(run("reversed", bench=bench)) == reference
 
 
+def test_only_the_families_asked_for_are_edited(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    """Two samples of each edit type, of which `red` is of the family that has to be named."""
+
+    def call(*arguments: object) -> None:
+        monkeypatch.setattr("sys.argv", ["edits", *map(str, arguments), "--bench", str(tmp_path / "families")])
+        stage.run(edits.main)
+
+    def edited(name: str, *families: str) -> list[str]:
+        asked = ["--families", *families] if families else []
+        call("prepare", *method, *asked, "--out", tmp_path / name / "prepared")
+        prepared = ["--prepared", tmp_path / name / "prepared"]
+        call("edit", *method, *asked, "--seeds", 0, *prepared, "--out", tmp_path / name / "shard")
+        call("gather", *asked, "--shards", tmp_path / name / "shard", "--out", tmp_path / name / "edits")
+        return [row["sample_id"].split("-")[1] for row in rows_of(tmp_path / name / "edits" / "seed=0")]
+
+    monkeypatch.setattr(stage, "use_threads", lambda threads: None)  # it would hold for the whole test session
+    method = ["--method", json.dumps(entry("baselines.toy")), "--base-seed", 5]
+    kinds = {"red": "multi", "snow": "compound", "ship": "style"}
+    write_bench(
+        tmp_path / "families", dict.fromkeys(kinds, 1), lambda _, row: row.update(family=kinds[row["edit_type"]])
+    )
+    assert edited("usual") == ["snow", "snow", "ship", "ship"]
+    assert edited("some", '[["compound", "multi"]]') == ["red", "red", "snow", "snow"]
+    assert edited("whole", '[null, ["multi"]]') == ["red", "red", "snow", "snow", "ship", "ship"]
+    same = images_of(tmp_path / "whole" / "edits" / "seed=0")
+    for name in ("usual", "some"):  # what else is edited does not show
+        assert images_of(tmp_path / name / "edits" / "seed=0").items() <= same.items()
+    with pytest.raises(SystemExit):
+        call("gather", "--shards", tmp_path / "some" / "shard", "--out", tmp_path / "none")
+    assert "no shard has sample g-ship-e0-q0 (2 missing in all)" in capfd.readouterr().err
+
+
 def test_more_shards_than_samples(run: Run, bench: Bench, toy: Path) -> None:
     assert len(images_of(run("many", shards=15))) == 12
 

@@ -5,6 +5,7 @@ import re
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -19,7 +20,7 @@ def image(level: int) -> Image.Image:
     return Image.new("RGB", (8, 8), (level, 2 * level, 3 * level))
 
 
-def request(level: int, **texts: str) -> EditRequest:
+def request(level: int, **texts: Any) -> EditRequest:
     fields = {"instruction": None, "caption_before": None, "caption_after": None, **texts}
     shown = Exemplar("01-x-00", ((image(1), image(2)),), None, 0)
     return EditRequest(image(level), shown, {}, ground_truth=None, seed=7, **fields)
@@ -38,14 +39,14 @@ def test_a_program_sees_all_that_it_is_given_and_its_images_come_back_in_order(t
     copy = f"""cp -r "$1" {kept}
 for n in 1 0; do cp "$1/$n-query.png" "$2/$n.png"; done
 """
-    asked = [request(10, instruction='say "hello", world'), request(20)]
+    asked = [request(10, instruction='say "hello", world'), request(20, instructions=("é, 1", "2"))]
     made = ExternalCommand(program(tmp_path, copy)).edit(asked)
     assert [m.tobytes() for m in made] == [image(10).tobytes(), image(20).tobytes()]
     with (kept / "requests.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
     assert [row["instruction"] for row in rows] == ['say "hello", world', ""]
-    assert {row["seed"] for row in rows} == {"7"}
+    assert {row["seed"] for row in rows} == {"7"} and [row["instructions"] for row in rows] == ["", '["é, 1", "2"]']
     for role, expected in (("exemplar_before", image(1)), ("exemplar_after", image(2))):
         assert Image.open(kept / rows[1][role]).tobytes() == expected.tobytes()
 

@@ -1,5 +1,6 @@
 """Which exemplar, which inputs and which noise each sample gets."""
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 
@@ -63,6 +64,19 @@ def test_a_method_is_given_only_what_its_card_needs(bench: Bench) -> None:
     shown = Requests(bench, parse_method(entry("editclip.method")), 0).request(bench.samples[0], {}, 0)
     assert shown.instruction is None and shown.exemplar.instruction is None
     assert shown.exemplar.after.tobytes() == bench.image(bench.samples[0].exemplar_after).tobytes()
+
+
+def test_a_method_may_be_told_the_parts_of_an_edit_one_by_one(tmp_path: Path) -> None:
+    bench = write_bench(tmp_path / "bench")
+    parts = dataclasses.replace(bench.samples[0], instructions=("make it red", "make it night"))
+    bench = dataclasses.replace(bench, samples=(parts, *bench.samples[1:]))
+    turns, plain = (Requests(bench, parse_method(entry(f"baselines.{n}")), 0) for n in ("ip2p_turn_by_turn", "ip2p"))
+    told = [turns.request(sample, {}, 0) for sample in bench.samples]
+    assert [r.instructions for r in told[:2]] == [("make it red", "make it night"), ("make it red",)]
+    assert all(r.instruction is None for r in told) and plain.request(parts, {}, 0).instructions is None
+    other = dataclasses.replace(parts, instructions=("make it red",))
+    assert turns.key(parts, [], 0) != turns.key(other, [], 0) and plain.key(parts, [], 0) == plain.key(other, [], 0)
+    assert turns.missing(dataclasses.replace(parts, instructions=None)) == "no instructions"
 
 
 def test_noise_is_shared_by_methods_and_differs_between_samples_and_seeds(bench: Bench) -> None:

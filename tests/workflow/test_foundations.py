@@ -33,7 +33,7 @@ def cut() -> dict[str, Any]:
     return {
         "weights": {name: {"recipe": recipe} for name, recipe in recipes.items()},
         "triplets": {"train": config.triplets.train // SHARE, "validation": 64, "test": 8},
-        "bench": {"types": 10, "queries": 1},
+        "bench": {"types": 10, "multi_edits": 0, "queries": 1},
     }
 
 
