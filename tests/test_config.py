@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from editclip.config import reference
-from editclip.config.bindings import check_sources, methods_of, needed_weights, weights_of
+from editclip.config.bindings import check_sources, families_of, methods_of, needed_weights, weights_of
 from editclip.config.reading import merged, read_whole, read_yaml
 from editclip.config.section import Count, Section
 from editclip.config.tree import Config, checked_config, read_config
@@ -59,7 +59,7 @@ def test_every_shipped_config_is_complete(path: Path, tmp_path: Path) -> None:
 
 
 def test_the_shipped_configs_are_short() -> None:
-    assert sum(len(path.read_text().splitlines()) for path in WHOLE_CONFIGS) <= 910
+    assert sum(len(path.read_text().splitlines()) for path in WHOLE_CONFIGS) <= 915
 
 
 @pytest.mark.parametrize("base", ["micro", "smoke"])
@@ -92,8 +92,6 @@ def test_the_ablations_go_over_the_papers_training_too() -> None:
     encoders = {"editclip", "editclip_again", "editclip_b32_1", "editclip_b32_2"}
     assert {name for name in steps if steps[name] != 20000} == encoders
     assert config.claims and "EditCLIP (small patches)" not in config.claims.names
-    shipped = [path for path in CONFIGS if "ablations" not in path.stem]
-    assert sum(len(path.read_text().splitlines()) for path in shipped) <= 910
 
 
 def keys(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -111,11 +109,8 @@ def at(config: Any, place: tuple[Any, ...]) -> Any:
 # A method's options are checked against its card; a network takes its class's arguments; names are free; a role that is
 # not bound means the name of the same spelling, and a resource that an entry doesn't name is asked for as by all.
 FREE = {"options", "model", "unet", "vision", "text", "from", "weights", "resources"}
-# A training has the run's seed unless it says another, and most rows are one method.
-OPTIONAL = {("weights", "seed"), ("tables", "trainings")}
-# not bound means the name of the same spelling, a resource that an entry doesn't name is asked for as by all, and a
-# table is about all families but one.
-FREE = {"options", "model", "unet", "vision", "text", "from", "weights", "resources", "families"}
+# A training has the run's seed unless it says another, most rows are one method, a table is about all families but one.
+OPTIONAL = {("weights", "seed"), ("tables", "trainings"), ("tables", "families")}
 STUDY = {
     "methods": ["editclip", "ip2p", "visii"], "pairs": "first", "seeds": 2, "items": None, "votes": 3,
     "catch": {"share": 0.05, "right": "ground_truth", "wrong": "copy_query"},
@@ -320,17 +315,25 @@ def test_encoders_whose_attention_is_measured_are_needed() -> None:
 
 
 def test_a_study_needs_its_methods_even_if_they_are_rows_of_no_table() -> None:
-    rows = {"table1": {"rows": ["copy_query"], "reference": None, "bars": [], "study": None}}
+    rows = {"table1": {"rows": ["copy_query"], "reference": None, "bars": [], "study": None}, "multi_edit": None}
     without_more = {"tables": rows, "claims": None, "representation": None, "attention": None, "retrieval": None}
     bare = merged(loaded() | {"studies": {}}, without_more)
-    rows = {"table1": {"rows": ["copy_query"], "reference": None, "bars": [], "study": None}, "multi_edit": None}
-    bare = merged(loaded() | {"studies": {}}, {"tables": rows, "claims": None, "representation": None})
     trials = {"share": 0.1, "right": "ground_truth", "wrong": "shuffled-editclip"}
     study = {**STUDY, "methods": ["ip2p", "copy_query"], "catch": trials, "origin": {"source": "none"}}
     without, config = (checked_config(merged(bare, {"studies": studies})) for studies in ({}, {"own": study}))
     assert methods_of(without) == config.tables["table1"].rows == ["copy_query"]
     assert methods_of(config) == ["ip2p", "shuffled-editclip", "copy_query", "ground_truth"]
     assert "editclip_ip2p" in needed_weights(config) and "editclip_ip2p" not in needed_weights(without)
+
+
+def test_a_method_edits_what_its_tables_and_studies_are_about() -> None:
+    tables = {"own": {"like": "multi_edit", "rows": ["visii", "ip2p-turn-by-turn"], "reference": None}}
+    config = checked_config(merged(loaded(), {"tables": tables | {"more": {"like": "own", "families": ["style"]}}}))
+    found = {name: families_of(config, name) for name in methods_of(config)}
+    assert found["shuffled-visii"] == [None], "single edits are not made longer by those of several parts"
+    assert found["ip2p"] == [None, ["compound", "multi"]] and found["ledits-pp"] == [None]  # in a study alone
+    assert found["ip2p-turn-by-turn"] == [["compound", "multi", "style"]]
+    assert found["visii"] == [None, ["compound", "multi", "style"]]
 
 
 @pytest.mark.parametrize(
@@ -406,9 +409,8 @@ def test_weights_that_cannot_be_had_stop_before_any_job(source: dict[str, Any], 
     with pytest.raises(InputError, match=expected):
         check_sources(config)
     rows = {"rows": ["copy_query"], "reference": None, "bars": [], "study": None}
-    unneeded = {"tables": {"table1": rows}, "claims": None, "representation": None}
-    unneeded |= {"attention": None, "retrieval": None}
     unneeded = {"tables": {"table1": rows, "multi_edit": None}, "claims": None, "representation": None}
+    unneeded |= {"attention": None, "retrieval": None}
     check_sources(checked_config(merged(merged(WHOLE, change) | {"studies": {}}, unneeded)))
     if source["source"] == "hub":
         check_sources(checked_config(merged(merged(WHOLE, change), {"run": {"allow_unpinned": True}})))

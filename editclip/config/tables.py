@@ -86,8 +86,8 @@ class TableDeclaration(Section):
     study: Name | None
     """the study whose votes fill the win rates; null = none"""
     families: Annotated[Distinct[Text], Field(min_length=1)] | None = None
-    """the families of edits that the table is about; null = all but `multi`, which is for tables that name it, so that no
-    other changes with it. A method edits what its tables and studies are about"""
+    """the families of edits that the table is about; null = all but `multi`, which is for tables that name it, so that
+    no other changes with it. A method edits what its tables and studies are about"""
 
     @model_validator(mode="after")
     def _names_are_rows(self) -> Self:

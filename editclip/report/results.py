@@ -82,8 +82,6 @@ def result_folders(
             if (name, family) not in of_scores:
                 raise InputError(f"there is no folder {name}/{family} among those given as --scores")
     timed = {path.name: path for path in runtime if path.name in table.declaration.rows}
-    return ResultFolders(bench, chosen, of_scores, timed)
-    timed = {path.name: path for path in runtime if path.name in rows}
     return ResultFolders(bench, chosen, of_scores, timed, table.declaration.families)
 
 

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from metric_toys import METRICS, photo, rows_of, write_edits
+from metric_toys import METRICS, photo, rows_of, write_bench, write_edits
 
 from editclip import stage
 from editclip.data.bench import Bench
 from editclip.errors import InputError
+from editclip.metrics.clip import ClipScores
 from editclip.metrics.families import FAMILIES, Source
 from editclip.metrics.ground_truth import GroundTruthScores
-from editclip.metrics.scores import COLUMNS, Family, Setting, read_edits
+from editclip.metrics.outputs import collect
+from editclip.metrics.scores import COLUMNS, Family, Setting, card, read_edits
 from editclip.storage import file_digest
 
 
@@ -65,6 +67,23 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(Source, "build", build)
     return names
+
+
+def test_only_the_families_asked_for_are_scored_under_the_card_of_the_whole(
+    setting: Callable[..., Setting], tmp_path: Path
+) -> None:
+    """Three samples are of the family that has to be named, and lack a caption."""
+    apart = {"family": "multi", "caption_after": ""}
+    write_bench(tmp_path / "bench", lambda index, row: row.update(apart if index < 3 else {}))
+    whole = Bench.load(tmp_path / "bench", [None, ["multi"]])
+    folder = write_edits(tmp_path / "edits", whole) / "seed=0"
+    assert [edit.sample for edit in read_edits(folder, whole)] == list(whole.samples)
+    for parts, wanted in ([None], whole.samples[3:]), ([["multi"]], whole.samples[:3]):
+        bench = Bench.load(tmp_path / "bench", parts)
+        assert [edit.sample for edit in read_edits(folder, bench)] == list(wanted)
+        assert collect(folder, bench, 10_000, 1).unknown == []
+        cards = [card(ClipScores(setting(METRICS["clip"], bench=b)), b) for b in (bench, whole)]
+        assert cards[0] == cards[1] and cards[0]["clip_dir"] == "clip_dir_instruction"
 
 
 def test_only_what_is_new_is_computed(

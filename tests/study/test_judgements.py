@@ -104,6 +104,26 @@ def test_every_vote_stands_beside_the_scores_of_the_very_outputs(judged: Path, v
             assert pd.isna(row[f"{side}_clip_dir"]) == (item["sample_id"] == UNDEFINED)
 
 
+def test_edits_that_have_to_be_named_are_neither_shown_nor_missed(tmp_path: Path) -> None:
+    """One type is of the family `multi`; one of the methods has edited it too, the others have not."""
+    run = tmp_path / "run"
+    write_run(run)
+    write_scores(run)
+    manifest = run / "bench" / "manifest.csv"
+    frame = pd.read_csv(manifest, dtype=str, keep_default_na=False)
+    frame.assign(family=frame["family"].mask(frame["edit_type"] == "t0", "multi")).to_csv(manifest, index=False)
+    for path in [*run.glob("edits/*/*/edits.csv"), *run.glob("scores/*/*/*.csv")]:
+        if "ours" not in path.parts:
+            rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+            rows[~rows["sample_id"].str.startswith("g-t0-")].to_csv(path, index=False)
+    items = sheet(write_study(run))
+    assert "t0" not in set(items["edit_type"]) and items["edit_type"].nunique() == frame["edit_type"].nunique() - 1
+    called(oracle.main, "--study", run / "studies" / "exemplar", "--bench", run / "bench", "--config",
+           json.dumps(ORACLE), "--seed", 0, "--out", run / "votes" / "exemplar")  # fmt: skip
+    votes = read_numbers(judge(run) / "comparisons.csv", judgements.COMPARISONS)
+    assert len(votes) and not votes["sample_id"].str.startswith("g-t0-").any()
+
+
 def test_the_better_method_wins_and_every_table_says_whose_votes_they_are(judged: Path) -> None:
     table = read_numbers(judged / "preferences.csv", ["win_rate"])
     assert table[["question", "first", "second"]].to_numpy().tolist() == [
