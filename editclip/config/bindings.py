@@ -251,7 +251,7 @@ def methods_of(config: "Config") -> list[str]:
 
 def families_of(config: "Config", method: str) -> list[Families]:
     """The parts of the bench that a method edits: what the tables that it is a row of, and its studies, are about."""
-    parts: list[Families] = [table.families for table in config.tables.values() if method in table.rows]
+    parts: list[Families] = [table.families for table in config.tables.values() if method in table.methods]
     parts += [None for study in config.studies.values() if method in study.shown]
     named = sorted({name for part in parts for name in part or ()})
     return [None] * (None in parts) + ([named] if named else [])
