@@ -66,7 +66,7 @@ def test_make_foundations_packs_what_a_config_can_pin(tmp_path: Path) -> None:
 
 
 def test_make_foundations_trains_all_that_their_config_trains(fresh: Project) -> None:
-    command = ["make", "--dry-run", "foundations", "INSTALLED="]
+    command = ["make", "--dry-run", "foundations", "INSTALLED=", "ARGS="]  # none of an outer make
     shown = subprocess.run(command, cwd=fresh.folder, check=True, capture_output=True, text=True).stdout
     first, curve, pack = re.findall(r"\b(?:snakemake|python) .*(?:\\\n.*)*", shown)
     done = fresh.snakemake("-n", *first.split()[3:])  # without --cores all
