@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import numpy as np
@@ -13,6 +12,7 @@ import pandas as pd
 import pytest
 import run_folder
 import yaml
+from drawing import draw
 from PIL import Image
 from planted_retrieval import write_planted
 from run_folder import LOSS, make_table, planted_table, write_record, write_run
@@ -33,7 +33,7 @@ from editclip.report import (
 from editclip.report.claims import COLUMNS
 from editclip.report.figure_folder import captions, read_about, write_about
 from editclip.report.files import read_json, read_record, read_samples
-from editclip.report.notebook_code import declaration, inputs, opening
+from editclip.report.notebook_code import declaration, inputs
 from editclip.report.rows import read_facts
 from editclip.storage import write_json
 
@@ -81,19 +81,6 @@ def write_claims(folder: Path) -> None:
     rows = [{"id": f"c{i}", "source": s, "claim": text, **row} for i, (s, text) in enumerate(CLAIMS.items())]
     (folder / "claims").mkdir()
     pd.DataFrame(rows).reindex(columns=list(COLUMNS)).to_csv(folder / "claims" / "claims.csv", index=False)
-
-
-def draw(name: str, folder: Path, **parameters: object) -> dict[str, Any]:
-    """Run the cells of a notebook in this process, which is quicker than a kernel; what its names stand for then."""
-    path, names = ROOT / "notebooks" / f"{name}.ipynb", dict[str, Any]()
-    for cell in nbformat.read(path, as_version=4).cells:
-        if cell.cell_type == "code":
-            exec(compile(cell.source, path.name, "exec"), names)
-            if "parameters" in cell.metadata.get("tags", []):
-                names |= {"run_folder": str(folder)} | parameters
-    title, text = opening(path)
-    write_about(folder / "figures" / name, title, f"<p>{text}</p>", declaration(path).source)
-    return names
 
 
 def rendered(name: str, folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> str:

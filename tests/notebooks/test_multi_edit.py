@@ -1,19 +1,18 @@
 """The notebook of Figure 5, drawn from a planted run with a table of edits of several parts."""
 
 from pathlib import Path
-from typing import Any
 
-import nbformat
 import pandas as pd
 import pytest
 import yaml
+from drawing import draw
 from PIL import Image
 from run_folder import EXEMPLARS, QUERIES, make_table, planted_table, write_record, write_run
 
 from editclip.report.claims import COLUMNS
 from editclip.report.figure_folder import captions
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "fig05_multi_edit.ipynb"
+NAME = "fig05_multi_edit"
 FAMILIES = {"to_night": "compound", "add_hat": "multi", "colour_red": "colour"}
 
 
@@ -37,17 +36,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_shows_every_method_on_what_the_table_is_about_and_draws_its_means_and_differences(run: Path) -> None:
-    names = dict[str, Any]()
-    for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
-        if cell.cell_type == "code":
-            exec(compile(cell.source, NOTEBOOK.name, "exec"), names)
-            if "parameters" in cell.metadata.get("tags", []):
-                names["run_folder"] = str(run)
+    names = draw(NAME, run)
     assert names["titles"][3:] == ["ip2p", "editclip", "ground truth"]
     assert [line.caption for line in names["rows"]] == ["to_night", "add_hat"]
     assert set(names["samples"]["edit_type"]) == {"to_night", "add_hat"}
     assert len(names["samples"]) == 2 * EXEMPLARS * QUERIES
-    folder = run / "figures" / NOTEBOOK.stem
+    folder = run / "figures" / NAME
     assert captions(folder).keys() == {"a_pictures", "b_families", "c_effects"}
     for name in captions(folder):
         with Image.open(folder / f"{name}.png") as image:
