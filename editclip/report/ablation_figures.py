@@ -1,4 +1,4 @@
-"""The figures of the ablations: what each arm changes against the reference, and the same queries edited by every arm.
+"""The figures of the ablations alone: the same queries edited by every arm, and maps over guidance.
 
 They only draw: every number comes from the table of the ablation.
 """
@@ -14,10 +14,8 @@ from matplotlib.figure import Figure
 
 from editclip.report import picture_choice, picture_grid
 from editclip.report.columns import column
-from editclip.report.figures import ACCENT, BAND, COLOURS, DIRECTIONS, GREY, INK, SOFT
+from editclip.report.figures import ACCENT, DIRECTIONS, SOFT
 from editclip.report.files import read_samples
-
-SIGNIFICANT = 0.05  # convention
 
 
 def first_trainings(config: Mapping[str, Any], table: str) -> dict[str, str]:
@@ -58,53 +56,6 @@ def pictures(
     titles, rows = picture_grid.grid_rows(run, samples, chosen, list(shown.values()), seed)
     names = {method: row for row, method in shown.items()}
     return [names.get(title, title) for title in titles], rows
-
-
-def effects(full: pd.DataFrame, trainings: pd.DataFrame | None, reference: str, metrics: Sequence[str]) -> Figure:
-    """Difference of every arm from the reference: a panel a metric, a line an arm.
-
-    A full marker is the difference with its interval for these edit types, a star its Holm-adjusted p below
-    `SIGNIFICANT`; small open markers are the single trainings.
-
-    Args:
-        full: <table>_full.csv.
-        trainings: <table>_trainings.csv; None where no row was trained several times.
-        reference: the row that differences are taken from.
-        metrics: the panels, in order, at least one.
-    """
-    whole = full[full["scope"] == "all"]
-    arms = [row for row in whole["method"].unique() if row != reference]
-    count = min(2, len(metrics))
-    lines = -(-len(metrics) // count)
-    size = (2.2 + 3.6 * count, lines * (1.3 + 0.42 * len(arms)))
-    figure, panels = plt.subplots(lines, count, figsize=size, squeeze=False, sharey=True, layout="constrained")
-    for axes in panels.flat[len(metrics) :]:
-        axes.axis("off")
-    for axes, metric in zip(panels.flat, metrics, strict=False):
-        found = whole[whole["metric"] == metric].set_index("method")
-        axes.axvline(0, color=GREY, linewidth=1, zorder=1)
-        for place, arm in enumerate(arms):
-            colour, row = COLOURS[place % len(COLOURS)], found.loc[arm]
-            if place % 2 == 0:
-                axes.axhspan(place - 0.5, place + 0.5, color=BAND, zorder=0)
-            axes.hlines(place, row["diff_low"], row["diff_high"], color=colour, linewidth=2, zorder=3)
-            axes.plot(row["diff"], place, marker="o", color=colour, markersize=7, zorder=4)
-            if row["p_holm"] < SIGNIFICANT:
-                axes.annotate("*", (row["diff"], place), (0, 4), textcoords="offset points", ha="center", fontsize=13)
-            if trainings is not None:
-                each = trainings[(trainings["row"] == arm) & (trainings["metric"] == metric)]["diff"]
-                axes.plot(each, [place + 0.28] * len(each), linestyle="none", marker="o", markersize=4.5, color=colour,
-                          markerfacecolor="white", zorder=4)  # fmt: skip
-        axes.set_title(column(metric).label)
-        axes.set_xlabel(f"difference from {reference} ({DIRECTIONS[column(metric).better] or 'nearer to 0 is better'})",
-                        fontsize=9)  # fmt: skip
-        axes.set_ylim(len(arms) - 0.4, -0.6)
-        axes.set_yticks(
-            range(len(arms)), [arm.replace("_", " ").replace("-", " ") for arm in arms], fontsize=10, color=INK
-        )
-        axes.grid(visible=False, axis="y")
-        axes.locator_params(axis="x", nbins=5)
-    return figure
 
 
 def guidance_maps(full: pd.DataFrame, config: Mapping[str, Any], metrics: Sequence[str]) -> Figure:

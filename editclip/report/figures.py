@@ -33,6 +33,7 @@ UNITS = {"s_visual_dist": "1 − cosine", "s_visual": "cosine", "clip": "cosine"
          "sharpness": "log2 of a ratio", "detail": "correlation"}  # fmt: skip
 UNDATED_PNG: dict[str, None] = {"Software": None}  # what matplotlib would write of itself and the time
 UNDATED_PDF: dict[str, None] = {"Creator": None, "Producer": None, "CreationDate": None}
+SIGNIFICANT = 0.05  # convention
 DIRECTIONS = {1: "higher is better", -1: "lower is better", 0: ""}
 
 
@@ -124,6 +125,58 @@ def overall(full: pd.DataFrame, methods: Mapping[str, Look], metrics: Sequence[s
     for first in panels[:, 0]:
         for text, look in zip(first.get_yticklabels(), methods.values(), strict=True):
             text.set_color(GREY if look.control else INK)
+    return figure
+
+
+def differences(
+    full: pd.DataFrame,
+    methods: Mapping[str, Look],
+    reference: str,
+    metrics: Sequence[str],
+    trainings: pd.DataFrame | None = None,
+) -> Figure:
+    """Difference of every method from the reference over the whole bench: a panel a metric, a line a method.
+
+    A full marker is the difference with its interval for these edit types, a star its Holm-adjusted p below
+    `SIGNIFICANT`; small open markers are the single trainings.
+
+    Args:
+        full: <table>_full.csv.
+        methods: what `looks` gives; the lines, in order, the reference left out.
+        reference: the row that differences are taken from.
+        metrics: the panels, in order, at least one.
+        trainings: <table>_trainings.csv, where rows were trained several times.
+    """
+    whole = full[full["scope"] == "all"]
+    others = {method: look for method, look in methods.items() if method != reference}
+    count = min(2, len(metrics))
+    lines = -(-len(metrics) // count)
+    size = (2.2 + 3.6 * count, lines * (1.3 + 0.42 * len(others)))
+    figure, panels = plt.subplots(lines, count, figsize=size, squeeze=False, sharey=True, layout="constrained")
+    for axes in panels.flat[len(metrics) :]:
+        axes.axis("off")
+    for axes, metric in zip(panels.flat, metrics, strict=False):
+        found = whole[whole["metric"] == metric].set_index("method")
+        axes.axvline(0, color=GREY, linewidth=1, zorder=1)
+        for place, (method, look) in enumerate(others.items()):
+            row = found.loc[method]
+            if place % 2 == 0:
+                axes.axhspan(place - 0.5, place + 0.5, color=BAND, zorder=0)
+            axes.hlines(place, row["diff_low"], row["diff_high"], color=look.colour, linewidth=2, zorder=3)
+            axes.plot(row["diff"], place, zorder=4, **look.point)
+            if row["p_holm"] < SIGNIFICANT:
+                axes.annotate("*", (row["diff"], place), (0, 4), textcoords="offset points", ha="center", fontsize=13)
+            if trainings is not None:
+                each = trainings[(trainings["row"] == method) & (trainings["metric"] == metric)]["diff"]
+                axes.plot(each, [place + 0.28] * len(each), linestyle="none", marker=look.marker, markersize=4.5,
+                          color=look.colour, markerfacecolor="white", zorder=4)  # fmt: skip
+        axes.set_title(column(metric).label)
+        direction = DIRECTIONS[column(metric).better] or "nearer to 0 is better"
+        axes.set_xlabel(f"difference from {reference.replace('_', ' ')} ({direction})", fontsize=9)
+        axes.set_ylim(len(others) - 0.4, -0.6)
+        axes.set_yticks(range(len(others)), [method.replace("_", " ") for method in others], fontsize=10, color=INK)
+        axes.grid(visible=False, axis="y")
+        axes.locator_params(axis="x", nbins=5)
     return figure
 
 

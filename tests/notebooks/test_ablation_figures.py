@@ -9,7 +9,7 @@ import yaml
 from drawing import draw
 from run_folder import make_table, planted_table, write_record, write_run
 
-from editclip.report import ablation_figures
+from editclip.report import ablation_figures, figures
 from editclip.report.figure_folder import captions
 from editclip.report.files import read_numbers
 
@@ -50,10 +50,11 @@ def test_an_arm_is_shown_by_the_edits_of_its_first_training(drawn: tuple[Path, d
 
 def test_differences_have_their_interval_and_each_training_a_marker(drawn: tuple[Path, dict[str, Any]]) -> None:
     _, names = drawn
-    figure = ablation_figures.effects(names["full"], names["trainings"], "controls", ["ec2ec"])
+    looks = figures.looks(names["facts"])
+    figure = figures.differences(names["full"], looks, "controls", ["ec2ec"], names["trainings"])
     axes = figure.axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["twice"]
-    marks = [line.get_xdata() for line in axes.lines if line.get_marker() == "o"]
+    marks = [line.get_xdata() for line in axes.lines if line.get_marker() == looks["twice"].marker]
     # the means of both, with seeds 0 and 1 that add 0 and 0.1 to the one, and each training by itself
     assert [list(mark) for mark in marks] == [[pytest.approx(0.25)], pytest.approx([0.15, 0.35])]
     row = names["full"].query("scope == 'all' and method == 'twice' and metric == 'ec2ec'").iloc[0]
