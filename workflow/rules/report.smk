@@ -91,8 +91,8 @@ RECORDED = {
 }
 OF_TABLES = {
     name: {
-        "edits": edits_of(table.rows),
-        "scores": scores_of(table.rows),
+        "edits": edits_of(table.methods),
+        "scores": scores_of(table.methods),
         "tables": [f"{RUN}/tables/{name}"],
     }
     for name, table in CONFIG.tables.items()
