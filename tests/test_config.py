@@ -81,13 +81,23 @@ def test_the_ablations_go_over_a_main_config(base: str) -> None:
         else:
             assert encoders[0] == encoders[1]
     assert len({entry.model_dump()["recipe"]["steps"] for pair in arms for entry in pair}) == 1
+    large, small = (config.weights[f"clip_{size}_patches"].model_dump() for size in ("large", "small"))
+    assert small["recipe"]["vision"].pop("patch_size") * 2 == large["recipe"]["vision"].pop("patch_size")
+    assert small == large
+
+
+def test_two_trainings_from_one_seed_are_not_taken_for_two() -> None:
+    with pytest.raises(InputError) as refusal:
+        read_config(ROOT / "config/micro.yaml", ROOT / "config/ablations.yaml", change={"run": {"seed": 1}})
+    for part in ("tables.conditioning.trainings.ablated", "ablated-1 and ablated-2", "run.seed is 1"):
+        assert part in str(refusal.value)
 
 
 def test_the_ablations_go_over_the_papers_training_too() -> None:
     names = ("paper-train", "ablations", "ablations-paper")
     config = read_config(*(ROOT / f"config/{name}.yaml" for name in names), change={"run": {"allow_unpinned": True}})
     trained = {name for name in needed_weights(config) if config.weights[name].source == "train"}
-    assert not {name for name in trained if "small_patches" in name} and "editclip_b32_2" in trained
+    assert not {name for name in trained if "_patches" in name} and "editclip_b32_2" in trained
     steps = {name: config.weights[name].model_dump()["recipe"]["steps"] for name in trained}
     encoders = {"editclip", "editclip_again", "editclip_b32_1", "editclip_b32_2"}
     assert {name for name in steps if steps[name] != 20000} == encoders
@@ -188,6 +198,11 @@ def test_a_missing_or_misspelt_key_is_named(place: tuple[Any, ...]) -> None:
             {"tables": {"table1": {"rows": ["twice", "editclip"], "bars": [],
                                    "trainings": {"twice": ["visii", "shuffled-visii"]}}}},
             ["tables.table1.trainings.twice", "visii and shuffled-visii differ in exemplars"],
+        ),
+        (
+            {"tables": {"table1": {"rows": ["once", "twice", "editclip"], "bars": [],
+                                   "trainings": {"once": ["visii", "ip2p"], "twice": ["ip2p", "copy_query"]}}}},
+            ["tables.table1", 'ip2p is a training of two rows, "once" and "twice"'],
         ),
         ({"methods": {"ip2p": {"resources": {"prepar": {}}}}}, ["methods.ip2p.resources.prepar", '"prepare"']),
         ({"methods": {"visii": {"resources": {"edit": {"gpu": 1}}}}}, ["visii.resources.edit.gpu", '"gpus"']),

@@ -1,5 +1,6 @@
 """Roles bound to names: which weights a training starts from, and which a method, a metric or a table speaks of."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -171,6 +172,9 @@ def check_names(config: "Config") -> None:
         if method not in rows:
             _known_method(method, f"claims.names.{name}", config)
     needed_weights(config)
+    for table, declared in config.tables.items():
+        for row, trainings in declared.trainings.items():
+            _refuse_copies(f"tables.{table}.trainings.{row}", trainings, config)
 
 
 def _known_method(name: str, place: str, config: "Config") -> None:
@@ -195,6 +199,33 @@ def _check_trainings(place: str, row: str, trainings: Sequence[str], config: "Co
                     f"config value {place}: {trainings[0]} and {name} differ in {key}, so that they are no two "
                     "trainings of one method; make them alike but for their weights"
                 )
+
+
+def _refuse_copies(place: str, trainings: Sequence[str], config: "Config") -> None:
+    """Refuse a row of which two methods have the same weights: they would pass for two trainings and are one."""
+    seen: dict[object, str] = {}
+    for name in trainings:
+        entry = config.methods[name]
+        origins = {
+            role: _origin(weights, config)
+            for role, weights in weights_of(f"methods.{name}", read_card(entry.editor), entry, config.weights).items()
+        }
+        twin = seen.setdefault(json.dumps(origins, sort_keys=True), name)
+        if twin != name:
+            raise InputError(
+                f"config value {place}: {twin} and {name} have the same weights, trained from the same seeds (run.seed "
+                f"is {config.run.seed}), so that they are one training; give theirs different seeds"
+            )
+
+
+def _origin(name: str, config: "Config") -> dict[str, object]:
+    """All that decides what weights come out as: two of one origin are the same."""
+    entry = config.weights[name]
+    if not isinstance(entry, TrainedWeights):
+        return entry.model_dump(mode="json", exclude={"starts_from"})
+    starts = {role: _origin(start, config) for role, start in entry.starts_from.items()}
+    seed = config.run.seed if entry.seed is None else entry.seed
+    return {"kind": entry.kind, "recipe": entry.recipe, "seed": seed, "starts_from": starts}
 
 
 def _check_votes(place: str, name: str, config: "Config") -> None:

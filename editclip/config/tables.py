@@ -107,6 +107,9 @@ class TableDeclaration(Section):
             for member in self.trainings[name]:
                 if member in self.rows:
                     raise ValueError(f'{member} is a row and a training of the row "{name}"; leave one out')
+                for other in self.trainings:
+                    if other != name and member in self.trainings[other]:
+                        raise ValueError(f'{member} is a training of two rows, "{name}" and "{other}"; leave one out')
         if self.study and self.reference is None:
             raise ValueError(f"study {self.study}: win rates are those of the reference; name one, or study: null")
         barred = [(bar.metric, bar.minus, row) for bar in self.bars for row in bar.rows]
