@@ -33,7 +33,7 @@ def template(root: Path) -> Iterator[dict[str, Any]]:
             )
             given = texts.row(edit_type.group, edit_type.name, query)
             fields = {name: given.get(name, "") for name in TEXTS}
-            fields |= {name: given[name] for name in (INSTRUCTIONS,) if name in given}
+            fields |= {name: given[name] for name in (INSTRUCTIONS, "family") if name in given}
             yield {**row, **fields, "origin": given.get("origin", "human")}
 
 

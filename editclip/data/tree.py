@@ -176,7 +176,7 @@ class Texts:
         rows = [self.row(group, edit_type, q) for q in (query, "")]
         fields = {name: next((r[name] for r in rows if r.get(name)), "") for name in (*TEXTS, "family")}
         told = [r.get(INSTRUCTIONS) or [r["instruction"]] for r in rows if r.get(INSTRUCTIONS) or r.get("instruction")]
-        given = [r for r in rows if any(r.get(name) for name in TEXTS)]
+        given = [r for r in rows if any(r.get(name) for name in (*TEXTS, INSTRUCTIONS))]
         origin = given[0]["origin"] if given else ""
         return {**fields, INSTRUCTIONS: tuple(told[0]) if told else "", "text_origin": origin}
 

@@ -108,14 +108,17 @@ def test_an_edit_of_several_parts_has_an_instruction_for_each(tree, tmp_path):
     rows = [
         {"type": "snow", "instruction": "make it snow and add a hill", "instructions": parts, "origin": "human"},
         {"type": "snow", "query": "2", "instruction": "let it snow", "origin": "human"},
+        {"type": "smile", "instructions": ["smile", "wave"], "family": "style", "origin": "vlm"},
     ]
     (tree / "texts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     by_name = {s.sample_id: s for s in made(tree, tmp_path / "bench").samples}
     assert by_name["01-snow-a-1"].instructions == tuple(parts)
     assert by_name["01-snow-a-2"].instructions == ("let it snow",)  # a text of its own is not its type's
-    assert by_name["01-smile-x_y-1"].instructions is None
+    smile = by_name["01-smile-x_y-1"]
+    assert (smile.instructions, smile.instruction, smile.text_origin) == (("smile", "wave"), None, "vlm")
     kept = {(row["type"], row.get("query")): row for row in template(tree)}
     assert kept["snow", None]["instructions"] == parts and "instructions" not in kept["snow", "2"]
+    assert kept["smile", None]["family"] == "style"
 
 
 def test_a_manifest_without_instructions_has_the_one_of_each_sample(tree, tmp_path):
