@@ -204,6 +204,10 @@ def test_a_missing_or_misspelt_key_is_named(place: tuple[Any, ...]) -> None:
                                    "trainings": {"once": ["visii", "ip2p"], "twice": ["ip2p", "copy_query"]}}}},
             ["tables.table1", 'ip2p is a training of two rows, "once" and "twice"'],
         ),
+        (
+            {"bench": {"multi_edits": 0}, "tables": {"table1": {"families": ["multi"]}}},
+            ["tables.table1.families", '"multi"', "bench.multi_edits, 0", "tables.table1 to null"],
+        ),
         ({"methods": {"ip2p": {"resources": {"prepar": {}}}}}, ["methods.ip2p.resources.prepar", '"prepare"']),
         ({"methods": {"visii": {"resources": {"edit": {"gpu": 1}}}}}, ["visii.resources.edit.gpu", '"gpus"']),
         (

@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from editclip.config.bench import WorldBench
 from editclip.config.methods import MethodEntry
 from editclip.config.resources import MethodRequest
 from editclip.config.section import joined
 from editclip.config.studies import Study
 from editclip.config.weights import Bindings, HubWeights, LocalWeights, TrainedWeights, Weights
-from editclip.data.families import Families
+from editclip.data.families import MULTI, Families
 from editclip.editing.cards import STAGES, Card, check_exemplars, effective_options, read_card
 from editclip.errors import InputError, nearest
 from editclip.packed import check_local
@@ -155,6 +156,11 @@ def check_names(config: "Config") -> None:
                 _known_method(row, f"tables.{table}.rows", config)
         for row, trainings in declared.trainings.items():
             _check_trainings(f"tables.{table}.trainings.{row}", row, trainings, config)
+        if isinstance(config.bench, WorldBench) and MULTI in (declared.families or ()) and not config.bench.multi_edits:
+            raise InputError(
+                f'config value tables.{table}.families: "{MULTI}" is a family of which bench.multi_edits, 0, draws no '
+                f"edit; set it to 1 or more, or tables.{table} to null"
+            )
         if declared.study is not None:
             _check_votes(f"tables.{table}.study", declared.study, config)
         measured = config.representation
@@ -309,12 +315,22 @@ def needed_weights(config: "Config") -> list[str]:
         wanted += [_known(name, "representation", weights) for name in names]
     for encoder, measured in (config.attention or {}).items():
         wanted += [_known(encoder, "attention", weights), _known(measured.clip, f"attention.{encoder}.clip", weights)]
-    for name in wanted:  # grows while it is gone through
-        needed = weights[name]
-        if isinstance(needed, TrainedWeights):
-            starts = [_known(start, f"weights.{name}.from", weights) for start in needed.starts_from.values()]
-            wanted += [start for start in starts if start not in wanted]
-    return list(dict.fromkeys(wanted))
+    return with_starts(wanted, weights)
+
+
+def with_starts(names: Iterable[str], weights: Mapping[str, Weights]) -> list[str]:
+    """Some weights and, of those that are trained, what they start from, and so on; each once.
+
+    Raises:
+        InputError: the config has no weights that a training starts from.
+    """
+    found = list(dict.fromkeys(names))
+    for name in found:  # grows while it is gone through
+        entry = weights[name]
+        if isinstance(entry, TrainedWeights):
+            starts = [_known(start, f"weights.{name}.from", weights) for start in entry.starts_from.values()]
+            found += [start for start in dict.fromkeys(starts) if start not in found]
+    return found
 
 
 def metric_encoders(config: "Config") -> dict[str, str]:

@@ -35,7 +35,7 @@ def chosen(families: Sequence[str], parts: Sequence[Families], place: str) -> li
             raise InputError(f'{place} has no edits of the family "{name}"{nearest(name, known)}: {there}')
     found = [name in wanted or (None in parts and name != MULTI) for name in families]
     if families and not any(found):
-        raise InputError(f'{place} has edits of the family "{MULTI}" alone, which have to be asked for by that name')
+        raise InputError(f'{place} has edits of the family "{MULTI}" alone, which only a table that names it takes in')
     return found
 
 

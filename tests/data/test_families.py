@@ -34,7 +34,7 @@ def test_a_benchmark_without_families_is_meant_whole() -> None:
     [
         (FOUND, [["multy"]], r'x has no edits of the family "multy" \(did you mean "multi"\?\): it has style, multi'),
         (["", ""], [None, ["style"]], 'the family "style": its edits have no families'),
-        (["multi"], [None], 'the family "multi" alone, which have to be asked for by that name'),
+        (["multi"], [None], 'the family "multi" alone, which only a table that names it takes in'),
     ],
 )
 def test_families_that_are_not_there_are_named(found: list[str], parts: list[Families], said: str) -> None:

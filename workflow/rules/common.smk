@@ -9,6 +9,7 @@ from editclip.config.bindings import (
     metric_encoders,
     needed_weights,
     weights_of,
+    with_starts,
 )
 from editclip.config.tree import read_config
 from editclip.editing.cards import STAGES, NamedEditing, editor_module, read_card
@@ -209,13 +210,11 @@ def planned_for(wildcards):
 def trained_for(method):
     """Names of those weights behind a method's card that this run trains, and of those that these start from."""
     card, entry = CARDS[method], METHODS[method]
-    wanted = [*weights_of(f"methods.{method}", card, entry, CONFIG.weights).values()]
-    for name in wanted:  # grows while it is gone through
-        if CONFIG.weights[name].source == "train":
-            starts = CONFIG.weights[name].starts_from.values()
-            wanted += [start for start in starts if start not in wanted]
+    used = weights_of(f"methods.{method}", card, entry, CONFIG.weights).values()
     return [
-        name for name in dict.fromkeys(wanted) if CONFIG.weights[name].source == "train"
+        name
+        for name in with_starts(used, CONFIG.weights)
+        if CONFIG.weights[name].source == "train"
     ]
 
 
