@@ -27,9 +27,9 @@ PATTERNS = (
     ("size", "addition", "style"),
     ("colour", "texture", "addition"),
 )
-CANDIDATES = 20  # edits of a pattern among which that with the fewest words of earlier ones is taken
-SCENES = 12  # on which one is tried
-FITTING = 0.5  # of these scenes: it follows through, and every part of it shows
+CANDIDATES = 20  # ours: edits of a pattern among which that with the fewest words of earlier ones is taken
+SCENES = 12  # ours: on which one is tried
+FITTING = 0.5  # ours: of these scenes: it follows through, and every part of it shows
 
 
 def multi_types(rng: random.Random, count: int) -> list[Edit]:

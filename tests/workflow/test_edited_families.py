@@ -29,5 +29,5 @@ def test_every_stage_of_a_method_takes_the_families_of_its_tables_and_studies(tm
             else:
                 told.setdefault(method[1], set()).add(families[1])
     assert {name: told[name] for name in EXPECTED} == {name: {families} for name, families in EXPECTED.items()}
-    # Seconds are compared on the same samples.
+    # Methods of single edits are timed on the same samples; one that edits those of several parts alone, on these.
     assert timed["ip2p"] == timed["visii"] == USUAL and timed["ip2p-turn-by-turn"] == OF_PARTS

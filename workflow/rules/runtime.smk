@@ -25,7 +25,7 @@ rule time_edits:
         method=lambda wildcards: editing_part(wildcards.method),
         weights=lambda wildcards: as_arguments(method_weights(wildcards.method)),
         base_seed=CONFIG.run.seed,
-        # Seconds are compared on the same samples, so that methods of single edits are timed on these alone.
+        # Methods of single edits are timed on these alone, and so on the same samples; one of several parts on such.
         families=lambda wildcards: as_json(families_of(CONFIG, wildcards.method)[:1]),
         samples=CONFIG.runtime.samples,
         warm_up=CONFIG.runtime.warm_up,
