@@ -140,8 +140,9 @@ def check_names(config: "Config") -> None:
         config: with its entries bound.
 
     Raises:
-        InputError: a table or a study names an unknown method, a study compares two that share no repetition,
-            retrieval lacks what it reads, or somebody needs weights that are not there.
+        InputError: a table or a study names an unknown method, a study compares two that share no repetition, a row's
+            trainings are no trainings of one method or one of them twice, a table is about edits that the world does
+            not draw, retrieval lacks what it reads, or somebody needs weights that are not there.
     """
     if config.retrieval and not config.representation:
         raise InputError(
